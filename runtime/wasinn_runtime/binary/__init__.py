@@ -1,0 +1,1 @@
+"""Bytes to ParsedModule: sections, names, instructions. Knows nothing of validity or execution."""

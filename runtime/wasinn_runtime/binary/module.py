@@ -1,0 +1,202 @@
+"""A decoded module, as the binary format's sections say. Not validated, not compiled, no bodies.
+
+Function bodies are only located here (``CodeRange``); ``binary/code.py`` decodes one on demand.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from wasinn_runtime.spec.opcodes import Opcode
+from wasinn_runtime.spec.types import (
+    ExternKind,
+    FuncType,
+    GlobalType,
+    MemoryType,
+    TableType,
+    ValType,
+)
+
+__all__ = [
+    "CodeRange",
+    "ConstExpr",
+    "CustomSection",
+    "DataSegment",
+    "ElementSegment",
+    "Export",
+    "GlobalDef",
+    "Import",
+    "Instruction",
+    "Names",
+    "ParsedModule",
+    "SegmentMode",
+]
+
+# (row, immediate, offset in the module). The immediate, by row.imm:
+#   NONE None · BLOCK: type index as int, a ValType, or None for [] -> [] · LABEL, FUNC, LOCAL,
+#   GLOBAL, TABLE, MEMORY, DATA, ELEM: int · LABELS: (tuple of labels, default) ·
+#   TYPE_TABLE: (type, table) · MEMARG: (log2 of alignment, offset) ·
+#   I32, I64: signed int · F32, F64: the bits as unsigned int · REF_TYPE: ValType ·
+#   TYPES: tuple of ValType · the two-index ones: (first, second) in binary order.
+Instruction = tuple[Opcode, object, int]
+ConstExpr = tuple[Instruction, ...]  # without the final end
+
+
+class SegmentMode(enum.Enum):
+    ACTIVE = "active"
+    PASSIVE = "passive"
+    DECLARATIVE = "declarative"
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """``type_index`` is set for functions, where ``type`` is looked up from it."""
+
+    module: str
+    name: str
+    kind: ExternKind
+    type: FuncType | TableType | MemoryType | GlobalType | None
+    type_index: int | None
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    name: str
+    kind: ExternKind
+    index: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalDef:
+    type: GlobalType
+    init: ConstExpr
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class ElementSegment:
+    """``init`` holds one constant expression per element (a ``ref.func`` for plain indices)."""
+
+    mode: SegmentMode
+    type: ValType
+    init: tuple[ConstExpr, ...]
+    table: int
+    at: ConstExpr
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataSegment:
+    """The bytes are ``module.data[start:end]``."""
+
+    mode: SegmentMode
+    memory: int
+    at: ConstExpr
+    start: int
+    end: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRange:
+    """A function body: local declarations, instructions and the final end, as byte offsets."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSection:
+    name: str
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Names:
+    """The name section. A damaged one is dropped as a whole or in part, never an error."""
+
+    module: str | None = None
+    functions: dict[int, str] = field(default_factory=dict)
+    locals: dict[int, dict[int, str]] = field(default_factory=dict)
+
+
+@dataclass
+class ParsedModule:
+    """Index spaces count imports first, as in the specification.
+
+    Attributes:
+        data: the module's bytes.
+        where: what to call the module in messages (a path or ``<module>``).
+        type_indices: the type index of every function, imports first.
+        tables, memories, globals_: the types of every one, imports first.
+        global_defs: the defined globals only, in order.
+        code: the bodies of the defined functions, in order.
+        data_count: the data count section's number, if there is one.
+    """
+
+    data: bytes
+    where: str = "<module>"
+    types: list[FuncType] = field(default_factory=list)
+    imports: list[Import] = field(default_factory=list)
+    type_indices: list[int] = field(default_factory=list)
+    tables: list[TableType] = field(default_factory=list)
+    memories: list[MemoryType] = field(default_factory=list)
+    globals_: list[GlobalType] = field(default_factory=list)
+    global_defs: list[GlobalDef] = field(default_factory=list)
+    exports: list[Export] = field(default_factory=list)
+    start: int | None = None
+    start_offset: int = 0
+    elements: list[ElementSegment] = field(default_factory=list)
+    data_segments: list[DataSegment] = field(default_factory=list)
+    data_count: int | None = None
+    code: list[CodeRange] = field(default_factory=list)
+    custom: list[CustomSection] = field(default_factory=list)
+
+    @cached_property
+    def imported_functions(self) -> int:
+        return sum(i.kind is ExternKind.FUNC for i in self.imports)
+
+    @cached_property
+    def imported_tables(self) -> int:
+        return sum(i.kind is ExternKind.TABLE for i in self.imports)
+
+    @cached_property
+    def imported_memories(self) -> int:
+        return sum(i.kind is ExternKind.MEMORY for i in self.imports)
+
+    @cached_property
+    def imported_globals(self) -> int:
+        return sum(i.kind is ExternKind.GLOBAL for i in self.imports)
+
+    @cached_property
+    def names(self) -> Names:
+        from wasinn_runtime.binary.names import read_names
+
+        return read_names(self)
+
+    def func_type(self, index: int) -> FuncType:
+        """The type of a function by its index; only for indices that validation accepted."""
+        return self.types[self.type_indices[index]]
+
+    def block_type(self, immediate: object) -> FuncType:
+        """The type of a block from its immediate; only after validation."""
+        if immediate is None:
+            return _EMPTY
+        if isinstance(immediate, ValType):
+            return _SINGLE[immediate]
+        assert isinstance(immediate, int)
+        return self.types[immediate]
+
+    def function_label(self, index: int) -> str:
+        """How messages name a function: ``function 12 (score)``."""
+        name = self.names.functions.get(index)
+        return f"function {index}" if name is None else f"function {index} ({name})"
+
+
+_EMPTY = FuncType()
+_SINGLE = {t: FuncType((), (t,)) for t in ValType}

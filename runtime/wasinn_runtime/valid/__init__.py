@@ -1,0 +1,1 @@
+"""Validation: which modules may run at all."""
