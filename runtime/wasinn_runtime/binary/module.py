@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from wasinn_runtime.spec.opcodes import Opcode
+from wasinn_runtime.spec.opcodes import FEATURES_2_0, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
     FuncType,
@@ -132,6 +132,7 @@ class ParsedModule:
     Attributes:
         data: the module's bytes.
         where: what to call the module in messages (a path or ``<module>``).
+        features: the proposals that its bytes were read with.
         type_indices: the type index of every function, imports first.
         tables, memories, globals_: the types of every one, imports first.
         global_defs: the defined globals only, in order.
@@ -141,6 +142,7 @@ class ParsedModule:
 
     data: bytes
     where: str = "<module>"
+    features: frozenset[str] = FEATURES_2_0
     types: list[FuncType] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     type_indices: list[int] = field(default_factory=list)
@@ -193,9 +195,11 @@ class ParsedModule:
         return self.types[immediate]
 
     def function_label(self, index: int) -> str:
-        """How messages name a function: ``function 12 (score)``."""
+        """How messages name a function: ``function 12 (score)``; the name comes escaped."""
+        from wasinn_runtime.binary.names import printable
+
         name = self.names.functions.get(index)
-        return f"function {index}" if name is None else f"function {index} ({name})"
+        return f"function {index}" if name is None else f"function {index} ({printable(name)})"
 
 
 _EMPTY = FuncType()
