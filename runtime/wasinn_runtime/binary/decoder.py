@@ -291,9 +291,7 @@ class _Decoder(Reader):
             where = self._const_expr() if mode is SegmentMode.ACTIVE else ()
             size = self.length()
             start = self.skip(size)
-            self.module.data_segments.append(
-                DataSegment(mode, memory, where, start, self.pos, at)
-            )
+            self.module.data_segments.append(DataSegment(mode, memory, where, start, self.pos, at))
 
     def data_count(self, end: int) -> None:
         self.module.data_count = self.u32()

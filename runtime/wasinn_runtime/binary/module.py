@@ -9,7 +9,7 @@ import enum
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from wasinn_runtime.spec.opcodes import FEATURES_2_0, Opcode
+from wasinn_runtime.spec.opcodes import FEATURES_2_0, Imm, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
     FuncType,
@@ -174,6 +174,19 @@ class ParsedModule:
     @cached_property
     def imported_globals(self) -> int:
         return sum(i.kind is ExternKind.GLOBAL for i in self.imports)
+
+    @cached_property
+    def declared_functions(self) -> frozenset[int]:
+        """The functions that a body may refer to: those named outside bodies and start."""
+        found = {e.index for e in self.exports if e.kind is ExternKind.FUNC}
+        expressions = [d.init for d in self.global_defs]
+        for segment in self.elements:
+            expressions.extend(segment.init)
+        for expression in expressions:
+            for row, immediate, _ in expression:
+                if row.imm is Imm.FUNC and isinstance(immediate, int):
+                    found.add(immediate)
+        return frozenset(found)
 
     @cached_property
     def names(self) -> Names:

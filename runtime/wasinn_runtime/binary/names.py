@@ -6,6 +6,7 @@ Source: WebAssembly core specification 2.0, appendix A.4.1 (name section).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from wasinn_runtime.binary.module import Names, ParsedModule
 from wasinn_runtime.binary.reader import Reader
@@ -25,7 +26,9 @@ def printable(text: str, limit: int = 120) -> str:
     """
     shown = text[:limit]
     if not shown.isprintable():
-        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+        shown = "".join(
+            c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown
+        )
     if len(text) > limit:
         shown += f"... ({len(text)} characters)"
     return shown
@@ -61,10 +64,9 @@ def _read(module: ParsedModule, names: Names, start: int, end: int) -> None:
         read = _SUBSECTIONS.get(number)
         if read is not None and number > last:
             last = number
-            try:
+            # What the subsection held before its damage is kept.
+            with suppress(Malformed, IndexError):
                 read(Reader(module.data[:after], module.where, reader.pos), module, names)
-            except (Malformed, IndexError):
-                pass  # what the subsection held before its damage is kept
         reader.pos = after
 
 
