@@ -1,0 +1,135 @@
+"""Results as data, and their views: JSON, rich tables on a terminal, Markdown anywhere else.
+
+Every benchmark gives a ``Result``; nothing here knows what was measured.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from benchmarks.machine import describe_machine, describe_versions
+
+__all__ = ["SCHEMA", "Bar", "Json", "Result", "Table", "show", "to_document", "write_json"]
+
+SCHEMA = "wasinn-benchmarks/1"
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure that has a limit: it is met when ``value`` is at most ``limit``."""
+
+    what: str
+    value: float
+    limit: float
+    unit: str = "x"
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit
+
+    def __str__(self) -> str:
+        verdict = "met" if self.met else "NOT MET"
+        return f"{self.what}: {self.value:.2f} {self.unit}, bar {self.limit:.2f}: {verdict}"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Headings and rows of text; all columns after the first ``left`` are numbers."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one benchmark found: the table, the bars, and everything as data."""
+
+    name: str
+    table: Table
+    bars: tuple[Bar, ...]
+    data: dict[str, Json]
+    notes: tuple[str, ...] = field(default=())
+
+
+def show(result: Result, console: Console) -> None:
+    """Print a result: a rich table on a terminal, Markdown into a pipe or a file."""
+    if console.is_terminal:
+        _show_rich(result, console)
+    else:
+        console.print(_markdown(result), markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_rich(result: Result, console: Console) -> None:
+    table = RichTable(title=result.table.title, title_justify="left")
+    for i, heading in enumerate(result.table.headings):
+        table.add_column(heading, justify="left" if i < result.table.left else "right")
+    for row in result.table.rows:
+        table.add_row(*row)
+    console.print(table)
+    for bar in result.bars:
+        console.print(str(bar), style="green" if bar.met else "red", highlight=False)
+    for note in result.notes:
+        console.print(note, style="dim", highlight=False)
+
+
+def _markdown(result: Result) -> str:
+    table = result.table
+    widths = [
+        max(len(row[i]) for row in (table.headings, *table.rows))
+        for i in range(len(table.headings))
+    ]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if i < table.left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [
+        "-" * width if i < table.left else "-" * (width - 1) + ":" for i, width in enumerate(widths)
+    ]
+    parts = [f"{table.title}\n", line(table.headings), line(rule)]
+    parts += [line(row) for row in table.rows]
+    parts.append("")
+    parts += [f"- {bar}" for bar in result.bars]
+    parts += [f"- {note}" for note in result.notes]
+    return "\n".join(parts) + "\n"
+
+
+def to_document(results: Sequence[Result]) -> dict[str, Json]:
+    """Everything as one JSON value: times in seconds, ratios as plain numbers."""
+    tables: dict[str, Json] = {}
+    for result in results:
+        bars: list[Json] = [
+            {"what": b.what, "value": b.value, "limit": b.limit, "unit": b.unit, "met": b.met}
+            for b in result.bars
+        ]
+        tables[result.name] = {"data": result.data, "bars": bars, "notes": list(result.notes)}
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": dict(describe_machine()),
+        "versions": dict(describe_versions()),
+        "tables": tables,
+    }
+
+
+def write_json(results: Sequence[Result], path: Path) -> None:
+    """Write the document; the file appears whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    text = json.dumps(to_document(results), indent=1, ensure_ascii=False, allow_nan=False)
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
