@@ -9,7 +9,7 @@ Source: WebAssembly core specification 2.0, section 5.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 from wasinn_runtime.binary.module import Instruction, ParsedModule
@@ -38,12 +38,15 @@ class Body:
             above zero and sum to at most ``limits.MAX_LOCALS``.
         instructions: all instructions, the function's final ``end`` included.
         start, end: byte offsets in the module.
+        select_types: by offset, the operand type of each reachable ``select`` that names none;
+            validation fills it in.
     """
 
     locals: list[tuple[int, ValType]]
     instructions: list[Instruction]
     start: int
     end: int
+    select_types: dict[int, ValType] = field(default_factory=dict)
 
 
 # What the loop does for an opcode byte. The numbers follow how often code needs them.

@@ -431,7 +431,10 @@ class FunctionValidator:
                 raise self._mismatch("numbers, unless it names a type", type_)
         if first is not second and _UNKNOWN not in (first, second):
             raise self._mismatch(f"two values of one type, {first}", second)
-        self.stack.append(second if first is _UNKNOWN else first)
+        found = second if first is _UNKNOWN else first
+        self.stack.append(found)
+        if isinstance(found, ValType):
+            self.body.select_types[self.at] = found
 
     def _global_get(self, imm: object) -> None:
         index = self._index("global", imm, len(self.module.globals_))

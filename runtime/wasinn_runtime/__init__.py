@@ -1,0 +1,71 @@
+"""A WebAssembly runtime whose native code is generated through LLVM. Knows neither WASI nor WASI-NN.
+
+>>> engine = Engine()
+>>> module = Module(engine, wasm_bytes)
+>>> instance = Instance(Store(engine), module)
+>>> instance.exports.add(2, 3)
+5
+"""
+
+from wasinn_runtime.engines.engine import Config, Engine, Module
+from wasinn_runtime.errors import (
+    Exhaustion,
+    GuestExit,
+    Interrupted,
+    Invalid,
+    LimitExceeded,
+    LinkError,
+    Malformed,
+    MemoryAccessError,
+    Trap,
+    UsageError,
+    WasinnError,
+)
+from wasinn_runtime.machine.func import Func
+from wasinn_runtime.machine.globals import Global
+from wasinn_runtime.machine.hostfunc import HostFunc
+from wasinn_runtime.machine.instance import Caller, Instance
+from wasinn_runtime.machine.linker import Linker
+from wasinn_runtime.machine.memory import Memory
+from wasinn_runtime.machine.store import Store
+from wasinn_runtime.machine.table import Table
+from wasinn_runtime.spec.types import (
+    FuncType,
+    GlobalType,
+    Limits,
+    MemoryType,
+    TableType,
+    ValType,
+)
+
+__all__ = [
+    "Caller",
+    "Config",
+    "Engine",
+    "Exhaustion",
+    "Func",
+    "FuncType",
+    "Global",
+    "GlobalType",
+    "GuestExit",
+    "HostFunc",
+    "Instance",
+    "Interrupted",
+    "Invalid",
+    "LimitExceeded",
+    "Limits",
+    "LinkError",
+    "Linker",
+    "Malformed",
+    "Memory",
+    "MemoryAccessError",
+    "MemoryType",
+    "Module",
+    "Store",
+    "Table",
+    "TableType",
+    "Trap",
+    "UsageError",
+    "ValType",
+    "WasinnError",
+]

@@ -1,0 +1,229 @@
+"""What the numeric instructions mean, once, as LLVM IR: functions from operand values to a result.
+
+A meaning is registered under the first word of an opcode row's ``meaning`` and takes the words
+after it. It neither knows where operands come from nor where the result goes, so every engine uses
+the same one. Memory, tables and globals are in ``lower/state.py``, control flow in the engines.
+
+Floating point follows LLVM's default environment. LLVM may treat ``x * 1.0`` as ``x``, which loses
+that WebAssembly quiets a signalling NaN there; such operands are passed through
+``llvm.canonicalize``, which quiets and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from wasinn_runtime.lower.writer import LLVM_TYPE, FunctionWriter
+from wasinn_runtime.spec.opcodes import Opcode
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import ValType
+
+__all__ = ["MEANINGS", "Meaning", "float_constant", "float_immediate"]
+
+# (writer, row, operands) -> result
+Meaning = Callable[[FunctionWriter, Opcode, list[str]], str]
+MEANINGS: dict[str, Meaning] = {}
+
+_BITS = {ValType.I32: 32, ValType.I64: 64, ValType.F32: 32, ValType.F64: 64}
+_OVERLOAD = {ValType.I32: "i32", ValType.I64: "i64", ValType.F32: "f32", ValType.F64: "f64"}
+
+
+def meaning(family: str) -> Callable[[Meaning], Meaning]:
+    """Register the meaning of a family of rows."""
+
+    def register(function: Meaning) -> Meaning:
+        if family in MEANINGS:
+            raise ValueError(f"two meanings for {family!r}")
+        MEANINGS[family] = function
+        return function
+
+    return register
+
+
+def _operand(row: Opcode) -> ValType:
+    assert row.params is not None
+    return row.params[0]
+
+
+def _result(row: Opcode) -> ValType:
+    assert row.results is not None
+    return row.results[0]
+
+
+def _type(row: Opcode) -> str:
+    return LLVM_TYPE[_operand(row)]
+
+
+def float_constant(ty: ValType, value: float) -> str:
+    """A Python float, exactly representable in ``ty``, as an LLVM constant."""
+    assert ty in (ValType.F32, ValType.F64)  # LLVM writes both as the bits of a double
+    return "0x" + struct.pack(">d", value).hex().upper()
+
+
+def float_immediate(ty: ValType, bits: int) -> str:
+    """A constant by its bits, NaN payloads included."""
+    width = _BITS[ty]
+    return f"bitcast (i{width} {bits} to {LLVM_TYPE[ty]})"
+
+
+def as_i32(w: FunctionWriter, condition: str) -> str:
+    return w.let(f"zext i1 {condition} to i32")
+
+
+@meaning("eqz")
+def _eqz(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return as_i32(w, w.let(f"icmp eq {_type(row)} {a[0]}, 0"))
+
+
+@meaning("icmp")
+def _icmp(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return as_i32(w, w.let(f"icmp {row.meaning[1]} {_type(row)} {a[0]}, {a[1]}"))
+
+
+@meaning("fcmp")
+def _fcmp(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return as_i32(w, w.let(f"fcmp {row.meaning[1]} {_type(row)} {a[0]}, {a[1]}"))
+
+
+@meaning("int")
+def _int(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return w.let(f"{row.meaning[1]} {_type(row)} {a[0]}, {a[1]}")
+
+
+@meaning("div")
+def _div(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t, instruction = _type(row), row.meaning[1]
+    left, right = a
+    w.trap_if(w.let(f"icmp eq {t} {right}, 0"), TrapCode.INTEGER_DIVIDE_BY_ZERO)
+    if instruction in ("sdiv", "srem"):
+        minus_one = w.let(f"icmp eq {t} {right}, -1")
+        if instruction == "sdiv":
+            lowest = w.let(f"icmp eq {t} {left}, {-(1 << _BITS[_operand(row)] - 1)}")
+            w.trap_if(w.let(f"and i1 {minus_one}, {lowest}"), TrapCode.INTEGER_OVERFLOW)
+        else:
+            # LLVM leaves lowest % -1 undefined, the specification says 0: divide by 1 instead.
+            right = w.let(f"select i1 {minus_one}, {t} 1, {t} {right}")
+    return w.let(f"{instruction} {t} {left}, {right}")
+
+
+@meaning("shift")
+def _shift(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    amount = w.let(f"and {t} {a[1]}, {_BITS[_operand(row)] - 1}")  # LLVM leaves more undefined
+    return w.let(f"{row.meaning[1]} {t} {a[0]}, {amount}")
+
+
+@meaning("rotate")
+def _rotate(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    return w.let(f"call {t} @llvm.{row.meaning[1]}.{t}({t} {a[0]}, {t} {a[0]}, {t} {a[1]})")
+
+
+@meaning("count")
+def _count(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    return w.let(f"call {t} @llvm.{row.meaning[1]}.{t}({t} {a[0]}, i1 false)")
+
+
+@meaning("popcnt")
+def _popcnt(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    return w.let(f"call {t} @llvm.ctpop.{t}({t} {a[0]})")
+
+
+@meaning("extend")
+def _extend(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t, narrow = _type(row), f"i{row.meaning[1]}"
+    return w.let(f"sext {narrow} {w.let(f'trunc {t} {a[0]} to {narrow}')} to {t}")
+
+
+@meaning("cast")
+def _cast(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return w.let(f"{row.meaning[1]} {_type(row)} {a[0]} to {LLVM_TYPE[_result(row)]}")
+
+
+# --- floating point ----------------------------------------------------------------------------
+
+
+def _quieted(w: FunctionWriter, ty: ValType, value: str) -> str:
+    """A NaN becomes quiet; every other value stays. A constant is left alone."""
+    if not value.startswith("%"):
+        return value
+    t = LLVM_TYPE[ty]
+    return w.let(f"call {t} @llvm.canonicalize.{_OVERLOAD[ty]}({t} {value})")
+
+
+@meaning("float")
+def _float(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    left, right = a
+    # Folding by a constant is where LLVM drops the quieting.
+    if not left.startswith("%") or not right.startswith("%"):
+        left, right = (_quieted(w, _operand(row), value) for value in a)
+    return w.let(f"{row.meaning[1]} {t} {left}, {right}")
+
+
+@meaning("float1")
+def _float1(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    return w.let(f"call {t} @llvm.{row.meaning[1]}.{_OVERLOAD[_operand(row)]}({t} {a[0]})")
+
+
+@meaning("round")
+def _round(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return _float1(w, row, a)
+
+
+@meaning("float2")
+def _float2(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t = _type(row)
+    name = f"llvm.{row.meaning[1]}.{_OVERLOAD[_operand(row)]}"
+    return w.let(f"call {t} @{name}({t} {a[0]}, {t} {a[1]})")
+
+
+@meaning("fneg")
+def _fneg(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    return w.let(f"fneg {_type(row)} {a[0]}")
+
+
+@meaning("resize")
+def _resize(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    # LLVM folds a promotion and the demotion after it into nothing; the quieting must stay.
+    value = a[0]
+    if row.meaning[1] == "fptrunc" and "= fpext " in w.lines[-1]:
+        value = _quieted(w, _operand(row), value)
+    return w.let(f"{row.meaning[1]} {_type(row)} {value} to {LLVM_TYPE[_result(row)]}")
+
+
+def _trunc_bounds(source: ValType, target: ValType, signed: bool) -> tuple[float, float]:
+    """The open interval of floats whose truncation fits.
+
+    Below, it is the largest float that does not fit: lowest - 1, or where that is not a float,
+    the next float under the lowest integer.
+    """
+    bits = _BITS[target]
+    low, high = (-(1 << bits - 1), 1 << bits - 1) if signed else (0, 1 << bits)
+    precision = 24 if source is ValType.F32 else 53
+    step = 1 if bits - 1 < precision or not signed else 1 << (bits - precision)
+    return float(low - step), float(high)
+
+
+@meaning("trunc")
+def _trunc(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t, source, target = _type(row), _operand(row), _result(row)
+    signed = row.meaning[1] == "s"
+    low, high = _trunc_bounds(source, target, signed)
+    w.trap_if(w.let(f"fcmp uno {t} {a[0]}, 0.0"), TrapCode.INVALID_CONVERSION_TO_INTEGER)
+    small = w.let(f"fcmp ole {t} {a[0]}, {float_constant(source, low)}")
+    large = w.let(f"fcmp oge {t} {a[0]}, {float_constant(source, high)}")
+    w.trap_if(w.let(f"or i1 {small}, {large}"), TrapCode.INTEGER_OVERFLOW)
+    return w.let(f"{'fptosi' if signed else 'fptoui'} {t} {a[0]} to {LLVM_TYPE[target]}")
+
+
+@meaning("trunc_sat")
+def _trunc_sat(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    t, source, target = _type(row), _operand(row), _result(row)
+    name = f"llvm.fpto{'si' if row.meaning[1] == 's' else 'ui'}.sat"
+    result = LLVM_TYPE[target]
+    return w.let(f"call {result} @{name}.{_OVERLOAD[target]}.{_OVERLOAD[source]}({t} {a[0]})")

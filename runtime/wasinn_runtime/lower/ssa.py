@@ -1,0 +1,511 @@
+"""One function to LLVM IR with operands as SSA values: the LLVM tiers' view of the table.
+
+Owns control flow, calls, locals and the operand stack. Trusts validation: a function that was not
+validated must not come here. Never recurses on nesting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from wasinn_runtime.abi.layout import FuncRef, StoreContext, VMContext, VMLayout
+from wasinn_runtime.binary.code import Body
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
+from wasinn_runtime.lower.state import STATE_MEANINGS, table_element, table_size
+from wasinn_runtime.lower.writer import (
+    ELEMENT,
+    INVARIANT,
+    LLVM_TYPE,
+    FunctionWriter,
+    native_params,
+    native_result,
+)
+from wasinn_runtime.spec.opcodes import ROWS, Opcode
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import FuncType, ValType
+
+__all__ = ["lower_function", "native_name"]
+
+# Functions with at most this many locals have small frames, which the stack's red zone covers.
+_SMALL_FRAME_LOCALS = 64
+
+_CALLS = frozenset({"call", "call_indirect"})
+_BLOCKS = frozenset({"block", "loop", "if"})
+
+
+def native_name(index: int) -> str:
+    """The symbol of a defined function, ``index`` counting imports first."""
+    return f"f{index}"
+
+
+@dataclass(slots=True)
+class _Block:
+    """A control frame: ``incoming`` are the branches to its label, one entry an edge."""
+
+    kind: str
+    label: str
+    type: FuncType
+    height: int
+    incoming: list[tuple[list[str], str]] = field(default_factory=list)
+    phis: list[int] = field(default_factory=list)
+    phi_names: list[str] = field(default_factory=list)
+    else_label: str = ""
+    else_values: list[str] = field(default_factory=list)
+
+    @property
+    def branch_types(self) -> tuple[ValType, ...]:
+        return self.type.params if self.kind == "loop" else self.type.results
+
+
+_Handler = Callable[["_Lowering", Opcode, object], None]
+
+
+class _Lowering:
+    """The state while one function is written. Implements ``lower.state.Frame``."""
+
+    def __init__(
+        self,
+        module: ParsedModule,
+        layout: VMLayout,
+        places: Mapping[int, int],
+        index: int,
+        body: Body,
+    ) -> None:
+        self.module = module
+        self.layout = layout
+        self.places = places
+        self.type = module.func_type(index)
+        self.body = body
+        self.vm = "%vm"
+        self.keep_load = False
+        self.stack: list[str] = []
+        self.blocks: list[_Block] = []
+        self.reachable = True
+        self._bases: dict[int, str] = {}
+        self.locals = [*self.type.params]
+        for count, ty in body.locals:
+            self.locals.extend([ty] * count)
+        params = ", ".join(f"{LLVM_TYPE[t]} %p{i}" for i, t in enumerate(self.type.params))
+        context = f"ptr nonnull align 16 dereferenceable({layout.total_bytes}) %vm"
+        self.w = FunctionWriter(
+            f"define internal fastcc {native_result(self.type)} @{native_name(index)}"
+            f"({context}{', ' if params else ''}{params}) #0"
+        )
+
+    # -- services of Frame ---------------------------------------------------------------------
+
+    def memory_base(self, index: int) -> str:
+        return self._bases[index]
+
+    # -- the whole function ----------------------------------------------------------------------
+
+    def run(self) -> str:
+        self._prologue()
+        self.blocks.append(_Block("func", "return", self.type, 0))
+        instructions = self.body.instructions
+        last = len(instructions) - 1
+        position = 0
+        while position <= last:
+            row, immediate, at = instructions[position]
+            family = row.meaning[0]
+            if not self.reachable:
+                position = self._skip_dead(position)
+                continue
+            if family == "load":
+                # LLVM would delete a load nobody reads, and with it the trap.
+                self.keep_load = (
+                    position < last and instructions[position + 1][0].meaning[0] == "drop"
+                )
+            elif family == "select" and immediate is None:
+                immediate = (self.body.select_types[at],)
+            _DISPATCH[family](self, row, immediate)
+            position += 1
+        return self.w.finish()
+
+    def _skip_dead(self, position: int) -> int:
+        """Pass over code that nothing reaches, up to the else or end that closes its block."""
+        depth = 0
+        while True:
+            row, immediate, _ = self.body.instructions[position]
+            family = row.meaning[0]
+            if family in _BLOCKS:
+                depth += 1
+            elif family == "end" or (family == "else" and depth == 0):
+                if depth == 0:
+                    _DISPATCH[family](self, row, immediate)
+                    return position + 1
+                depth -= 1
+            position += 1
+
+    def _prologue(self) -> None:
+        w = self.w
+        for i, ty in enumerate(self.locals):
+            w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
+        families = {row.meaning[0] for row, _, _ in self.body.instructions}
+        if families & _CALLS or len(self.locals) > _SMALL_FRAME_LOCALS:
+            self._check_stack()
+        for i, ty in enumerate(self.locals):
+            value = f"%p{i}" if i < len(self.type.params) else _ZERO[ty]
+            w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
+        for i in range(len(self.module.memories)):
+            place = self.layout.memory(i) + VMContext.RESOURCE_BASE
+            self._bases[i] = w.load_field("%vm", place, "ptr", INVARIANT)
+
+    def _check_stack(self) -> None:
+        """Compare the frame's place with the limit.
+
+        The intrinsic is a constant of the physical frame, so that LLVM merges the checks of
+        inlined callees with their caller's.
+        """
+        w = self.w
+        frame = w.let("call ptr @llvm.addressofreturnaddress.p0()")
+        here = w.let(f"ptrtoint ptr {frame} to i64")
+        if len(self.locals) > _SMALL_FRAME_LOCALS:
+            here = w.let(f"sub i64 {here}, {16 * len(self.locals)}")
+        store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
+        limit = w.load_field(store, StoreContext.STACK_LIMIT, "i64", INVARIANT)
+        w.trap_if(w.let(f"icmp ult i64 {here}, {limit}"), TrapCode.CALL_STACK_EXHAUSTED)
+
+    # -- operands --------------------------------------------------------------------------------
+
+    def pop(self, count: int) -> list[str]:
+        if count == 0:
+            return []
+        values = self.stack[-count:]
+        del self.stack[-count:]
+        return values
+
+    def condition(self) -> str:
+        """Pop an i32 and give it as i1; a comparison just made is used as it is."""
+        value = self.stack.pop()
+        words = self.w.lines[-1].split()
+        if len(words) == 7 and words[0] == value and words[2:4] == ["zext", "i1"]:
+            return words[4]
+        return self.w.let(f"icmp ne i32 {value}, 0")
+
+    # -- blocks -------------------------------------------------------------------------------------
+
+    def branch(self, depth: int) -> str:
+        """Note an edge from here to a block's label and give the label."""
+        block = self.blocks[-1 - depth]
+        count = len(block.branch_types)
+        values = self.stack[len(self.stack) - count :]
+        block.incoming.append((values, self.w.block))
+        return block.label
+
+    def place_label(self, block: _Block) -> list[str]:
+        """Begin a forward block's continuation; its results are phi nodes."""
+        self.w.label(block.label)
+        results = []
+        for i, ty in enumerate(block.type.results):
+            edges = ", ".join(f"[ {values[i]}, %{at} ]" for values, at in block.incoming)
+            results.append(self.w.let(f"phi {LLVM_TYPE[ty]} {edges}"))
+        return results
+
+    def do_return(self, values: list[str]) -> None:
+        w = self.w
+        if len(values) <= 1:
+            w.do(f"ret {native_result(self.type)} {values[0]}" if values else "ret void")
+            return
+        struct = native_result(self.type)
+        whole = "poison"
+        for i, (value, ty) in enumerate(zip(values, self.type.results, strict=True)):
+            whole = w.let(f"insertvalue {struct} {whole}, {LLVM_TYPE[ty]} {value}, {i}")
+        w.do(f"ret {struct} {whole}")
+
+    def call(self, ty: FuncType, callee: str, context: str) -> None:
+        w = self.w
+        args = self.pop(len(ty.params))
+        listed = [f"ptr {context}"]
+        listed += [f"{LLVM_TYPE[t]} {v}" for t, v in zip(ty.params, args, strict=True)]
+        text = f"call fastcc {native_result(ty)} {callee}({', '.join(listed)})"
+        if not ty.results:
+            w.do(text)
+        elif len(ty.results) == 1:
+            self.stack.append(w.let(text))
+        else:
+            whole, struct = w.let(text), native_result(ty)
+            for i in range(len(ty.results)):
+                self.stack.append(w.let(f"extractvalue {struct} {whole}, {i}"))
+
+
+_ZERO = {
+    ValType.I32: "0",
+    ValType.I64: "0",
+    ValType.F32: "0.0",
+    ValType.F64: "0.0",
+    ValType.V128: "zeroinitializer",
+    ValType.FUNCREF: "null",
+    ValType.EXTERNREF: "null",
+}
+
+_DISPATCH: dict[str, _Handler] = {}
+
+
+def _handler(family: str) -> Callable[[_Handler], _Handler]:
+    def register(function: _Handler) -> _Handler:
+        _DISPATCH[family] = function
+        return function
+
+    return register
+
+
+# --- blocks and branches -------------------------------------------------------------------------
+
+
+@_handler("block")
+def _block(f: _Lowering, row: Opcode, immediate: object) -> None:
+    ty = f.module.block_type(immediate)
+    label = f.w.new_label("end")
+    f.blocks.append(_Block("block", label, ty, len(f.stack) - len(ty.params)))
+
+
+@_handler("loop")
+def _loop(f: _Lowering, row: Opcode, immediate: object) -> None:
+    w, ty = f.w, f.module.block_type(immediate)
+    entry = f.pop(len(ty.params))
+    block = _Block("loop", w.new_label("loop"), ty, len(f.stack))
+    block.incoming.append((entry, w.block))
+    w.do(f"br label %{block.label}")
+    w.label(block.label)
+    for i in range(len(ty.params)):
+        block.phis.append(w.reserve())
+        name = f"%{block.label}.{i}"
+        block.phi_names.append(name)
+        f.stack.append(name)
+    f.blocks.append(block)
+
+
+@_handler("if")
+def _if(f: _Lowering, row: Opcode, immediate: object) -> None:
+    w, ty = f.w, f.module.block_type(immediate)
+    condition = f.condition()
+    params = f.stack[len(f.stack) - len(ty.params) :]
+    then = w.new_label("then")
+    block = _Block("if", w.new_label("end"), ty, len(f.stack) - len(ty.params))
+    block.else_label, block.else_values = w.new_label("else"), params
+    w.do(f"br i1 {condition}, label %{then}, label %{block.else_label}")
+    w.label(then)
+    f.blocks.append(block)
+
+
+@_handler("else")
+def _else(f: _Lowering, row: Opcode, immediate: object) -> None:
+    block = f.blocks[-1]
+    if f.reachable:
+        f.w.do(f"br label %{f.branch(0)}")
+    del f.stack[block.height :]
+    f.stack.extend(block.else_values)
+    f.w.label(block.else_label)
+    block.kind, block.else_label = "else", ""
+    f.reachable = True
+
+
+@_handler("end")
+def _end(f: _Lowering, row: Opcode, immediate: object) -> None:
+    w, block = f.w, f.blocks[-1]
+    if block.kind == "loop":
+        f.blocks.pop()
+        for i, (line, ty) in enumerate(zip(block.phis, block.type.params, strict=True)):
+            edges = ", ".join(f"[ {values[i]}, %{at} ]" for values, at in block.incoming)
+            w.fill(line, f"{block.phi_names[i]} = phi {LLVM_TYPE[ty]} {edges}")
+        return
+    if block.kind == "if":  # no else: the parameters are the results
+        if f.reachable:
+            w.do(f"br label %{f.branch(0)}")
+        w.label(block.else_label)
+        del f.stack[block.height :]
+        f.stack.extend(block.else_values)
+        f.reachable = True
+    f.blocks.pop()
+    count = len(block.type.results)
+    if not block.incoming and f.reachable:  # nobody branches here: fall through
+        if block.kind == "func":
+            f.do_return(f.pop(count))
+            f.reachable = False
+        return
+    if f.reachable:
+        block.incoming.append((f.stack[len(f.stack) - count :], w.block))
+        w.do(f"br label %{block.label}")
+    del f.stack[block.height :]
+    f.reachable = bool(block.incoming)
+    if f.reachable:
+        f.stack.extend(f.place_label(block))
+        if block.kind == "func":
+            f.do_return(f.pop(count))
+            f.reachable = False
+
+
+@_handler("br")
+def _br(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    f.w.do(f"br label %{f.branch(immediate)}")
+    f.reachable = False
+
+
+@_handler("br_if")
+def _br_if(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    condition = f.condition()
+    after = f.w.new_label("next")
+    f.w.do(f"br i1 {condition}, label %{f.branch(immediate)}, label %{after}")
+    f.w.label(after)
+
+
+@_handler("br_table")
+def _br_table(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, tuple)
+    labels, default = immediate
+    value = f.stack.pop()
+    target = f.branch(default)
+    cases = " ".join(f"i32 {i}, label %{f.branch(depth)}" for i, depth in enumerate(labels))
+    f.w.do(f"switch i32 {value}, label %{target} [ {cases} ]")
+    f.reachable = False
+
+
+@_handler("return")
+def _return(f: _Lowering, row: Opcode, immediate: object) -> None:
+    f.do_return(f.stack[len(f.stack) - len(f.type.results) :])
+    f.reachable = False
+
+
+@_handler("unreachable")
+def _unreachable(f: _Lowering, row: Opcode, immediate: object) -> None:
+    f.w.trap(TrapCode.UNREACHABLE)
+    f.reachable = False
+
+
+@_handler("nop")
+def _nop(f: _Lowering, row: Opcode, immediate: object) -> None:
+    pass
+
+
+# --- calls ---------------------------------------------------------------------------------------------
+
+
+@_handler("call")
+def _call(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    ty = f.module.func_type(immediate)
+    if immediate >= f.module.imported_functions:
+        f.call(ty, f"@{native_name(immediate)}", "%vm")
+        return
+    place = f.layout.imported_function(immediate)
+    callee = f.w.load_field("%vm", place + VMContext.IMPORT_NATIVE, "ptr", INVARIANT)
+    context = f.w.load_field("%vm", place + VMContext.IMPORT_CONTEXT, "ptr", INVARIANT)
+    f.call(ty, callee, context)
+
+
+@_handler("call_indirect")
+def _call_indirect(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, tuple)
+    w = f.w
+    type_index, table = immediate
+    index = w.let(f"zext i32 {f.stack.pop()} to i64")
+    outside = w.let(f"icmp uge i64 {index}, {table_size(f, table)}")
+    w.trap_if(outside, TrapCode.UNDEFINED_ELEMENT)
+    reference = w.let(f"load ptr, ptr {table_element(f, table, index)}, {ELEMENT}")
+    w.trap_if(w.let(f"icmp eq ptr {reference}, null"), TrapCode.UNINITIALIZED_ELEMENT)
+    has = w.load_field(reference, FuncRef.SIGNATURE, "i64", INVARIANT)
+    wanted = w.load_field("%vm", f.layout.signature(type_index), "i64", INVARIANT)
+    differs = w.let(f"icmp ne i64 {has}, {wanted}")
+    w.trap_if(differs, TrapCode.INDIRECT_CALL_TYPE_MISMATCH)
+    callee = w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
+    context = w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
+    f.call(f.module.types[type_index], callee, context)
+
+
+# --- parametric and local ------------------------------------------------------------------------------
+
+
+@_handler("drop")
+def _drop(f: _Lowering, row: Opcode, immediate: object) -> None:
+    f.stack.pop()
+
+
+@_handler("local.get")
+def _local_get(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    f.stack.append(f.w.let(f"load {LLVM_TYPE[f.locals[immediate]]}, ptr %l{immediate}"))
+
+
+@_handler("local.set")
+def _local_set(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack.pop()}, ptr %l{immediate}")
+
+
+@_handler("local.tee")
+def _local_tee(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int)
+    f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack[-1]}, ptr %l{immediate}")
+
+
+@_handler("const")
+def _const(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, int) and row.results is not None
+    ty = row.results[0]
+    is_float = ty in (ValType.F32, ValType.F64)
+    f.stack.append(float_immediate(ty, immediate) if is_float else str(immediate))
+
+
+@_handler("select")
+def _select(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert isinstance(immediate, tuple)
+    t = LLVM_TYPE[immediate[0]]
+    condition = f.condition()
+    first, second = f.pop(2)
+    f.stack.append(f.w.let(f"select i1 {condition}, {t} {first}, {t} {second}"))
+
+
+# --- everything else comes from the tables of meanings ---------------------------------------------------
+
+_UNTYPED_OPERANDS = {
+    "global.get": 0,
+    "global.set": 1,
+    "table.get": 1,
+    "table.set": 2,
+    "table.grow": 2,
+    "table.fill": 3,
+    "ref.null": 0,
+    "ref.is_null": 1,
+    "ref.func": 0,
+}
+
+
+def _numeric(f: _Lowering, row: Opcode, immediate: object) -> None:
+    assert row.params is not None
+    f.stack.append(MEANINGS[row.meaning[0]](f.w, row, f.pop(len(row.params))))
+
+
+def _stateful(f: _Lowering, row: Opcode, immediate: object) -> None:
+    count = _UNTYPED_OPERANDS[row.meaning[0]] if row.params is None else len(row.params)
+    f.stack.extend(STATE_MEANINGS[row.meaning[0]](f, row, immediate, f.pop(count)))
+
+
+_DISPATCH.update(dict.fromkeys(MEANINGS, _numeric))
+_DISPATCH.update(dict.fromkeys(STATE_MEANINGS, _stateful))
+
+_missing = [row.name for row in ROWS if row.meaning[0] not in _DISPATCH]
+if _missing:
+    raise ValueError(f"instructions without a meaning: {', '.join(_missing)}")
+
+
+def lower_function(
+    module: ParsedModule, layout: VMLayout, places: Mapping[int, int], index: int, body: Body
+) -> str:
+    """The LLVM IR text of one validated function.
+
+    Args:
+        module: the module it belongs to.
+        layout: of the module's VMContext.
+        places: which FuncRef belongs to a function that can be reached by reference.
+        index: the function's index, imports first.
+        body: its decoded body, after validation.
+
+    Returns:
+        One ``define``; it refers to other functions by ``native_name``.
+    """
+    return _Lowering(module, layout, places, index, body).run()

@@ -1,0 +1,143 @@
+"""Writes LLVM IR as text behind a small typed surface. Knows LLVM's spelling, not WebAssembly's meaning.
+
+Text costs 0.8 us a line to write and 1.8 us to parse; building the same through ``llvmlite.ir``
+costs 14.5 us a line, more than all of LLVM's code generation without optimisation.
+"""
+
+from __future__ import annotations
+
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import FuncType, ValType
+
+__all__ = [
+    "LLVM_TYPE",
+    "METADATA",
+    "FunctionWriter",
+    "array_signature",
+    "native_params",
+    "native_result",
+]
+
+LLVM_TYPE: dict[ValType, str] = {
+    ValType.I32: "i32",
+    ValType.I64: "i64",
+    ValType.F32: "float",
+    ValType.F64: "double",
+    ValType.V128: "<16 x i8>",
+    ValType.FUNCREF: "ptr",
+    ValType.EXTERNREF: "ptr",
+}
+
+# Type-based alias facts: linear memory, an instance's own state, globals and table elements never
+# overlap, so that a store to one does not force a reload of another.
+METADATA = """
+!0 = !{!"wasinn"}
+!1 = !{!"linear memory", !0, i64 0}
+!2 = !{!"vm state", !0, i64 0}
+!3 = !{!"global", !0, i64 0}
+!4 = !{!"table element", !0, i64 0}
+!11 = !{!1, !1, i64 0}
+!12 = !{!2, !2, i64 0}
+!13 = !{!3, !3, i64 0}
+!14 = !{!4, !4, i64 0}
+!20 = !{!"branch_weights", i32 1, i32 1048575}
+!21 = !{}
+"""
+LINEAR, STATE, GLOBAL, ELEMENT = "!tbaa !11", "!tbaa !12", "!tbaa !13", "!tbaa !14"
+COLD = "!prof !20"
+INVARIANT = "!invariant.load !21"
+
+
+def native_result(ty: FuncType) -> str:
+    """The LLVM result type of a native entry."""
+    if not ty.results:
+        return "void"
+    if len(ty.results) == 1:
+        return LLVM_TYPE[ty.results[0]]
+    return "{ " + ", ".join(LLVM_TYPE[t] for t in ty.results) + " }"
+
+
+def native_params(ty: FuncType) -> str:
+    """The LLVM parameter types of a native entry: the context, then the parameters."""
+    return ", ".join(["ptr", *(LLVM_TYPE[t] for t in ty.params)])
+
+
+def array_signature() -> str:
+    """Every array trampoline: native entry, context, slots."""
+    return "ptr %native, ptr %vm, ptr %slots"
+
+
+class FunctionWriter:
+    """One LLVM function under construction.
+
+    Attributes:
+        lines: the text so far.
+        block: label of the block being written, for phi nodes.
+    """
+
+    def __init__(self, header: str) -> None:
+        self.lines: list[str] = [header + " {", "entry:"]
+        self.block = "entry"
+        self._count = 0
+        self._labels = 0
+        self._traps: dict[TrapCode, str] = {}
+
+    def let(self, rhs: str) -> str:
+        """Name the result of an instruction."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.lines.append(f"  {name} = {rhs}")
+        return name
+
+    def do(self, line: str) -> None:
+        """An instruction without result."""
+        self.lines.append(f"  {line}")
+
+    def new_label(self, hint: str) -> str:
+        self._labels += 1
+        return f"{hint}{self._labels}"
+
+    def label(self, name: str) -> None:
+        """Begin a block; the one before must have ended."""
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def reserve(self) -> int:
+        """Keep a line free, to be written with ``fill`` once its text is known."""
+        self.lines.append("")
+        return len(self.lines) - 1
+
+    def fill(self, index: int, line: str) -> None:
+        self.lines[index] = f"  {line}"
+
+    def trap_if(self, condition: str, code: TrapCode) -> None:
+        """Branch to the function's cold block for that trap when an i1 holds."""
+        after = self.new_label("ok")
+        self.do(f"br i1 {condition}, label %{self._trap_label(code)}, label %{after}, {COLD}")
+        self.label(after)
+
+    def trap(self, code: TrapCode) -> None:
+        """End the block with a trap."""
+        self.do(f"br label %{self._trap_label(code)}")
+
+    def _trap_label(self, code: TrapCode) -> str:
+        label = self._traps.get(code)
+        if label is None:
+            label = self._traps[code] = f"trap.{code.name.lower()}"
+        return label
+
+    def field(self, base: str, offset: int) -> str:
+        """Address of a field; ``base`` itself at offset 0."""
+        return base if offset == 0 else self.let(f"getelementptr inbounds i8, ptr {base}, i64 {offset}")
+
+    def load_field(self, base: str, offset: int, llvm_type: str, facts: str) -> str:
+        return self.let(f"load {llvm_type}, ptr {self.field(base, offset)}, {facts}")
+
+    def finish(self) -> str:
+        """Write the trap blocks and close the function."""
+        for code, label in self._traps.items():
+            self.lines.append(f"{label}:")
+            self.do(f"call void @wasinn_trap(i32 {code.value}) noreturn cold")
+            self.do("unreachable")
+        self.lines.append("}")
+        return "\n".join(self.lines)

@@ -1,0 +1,1 @@
+"""The abstract machine: stores, instances, memories, tables, globals, functions, traps, limits."""

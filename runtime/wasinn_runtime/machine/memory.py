@@ -1,0 +1,284 @@
+"""Linear memories: guard pages around an immovable base.
+
+Each memory owns a place in an arena: 8 GiB of address space, of which only its current pages are
+open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and the core's
+handler turns that into a trap. Growth opens pages; the base never moves, so views stay valid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from wasinn_runtime.abi.layout import MAX_ARENAS, MemoryDef
+from wasinn_runtime.errors import LimitExceeded, MemoryAccessError, UsageError
+from wasinn_runtime.machine import native
+from wasinn_runtime.spec.types import PAGE_SIZE, Limits, MemoryType
+
+if TYPE_CHECKING:
+    from wasinn_runtime.machine.store import Store
+
+__all__ = ["MAX_PAGES", "Memory", "MemoryRegion"]
+
+MAX_PAGES = 65536
+# index < 4 GiB, offset < 4 GiB, and an access of at most 64 bytes.
+_PLACE_BYTES = (8 << 30) + PAGE_SIZE
+_PLACES_PER_ARENA = 128
+
+
+class _Arenas:
+    """Address space for memories, taken in large pieces that the fault handler knows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free: list[int] = []
+        self._count = 0
+
+    def take(self, core: native.Core) -> int:
+        with self._lock:
+            if not self._free:
+                self._add(core)
+            return self._free.pop()
+
+    def give_back(self, address: int, byte_count: int) -> None:
+        native.close_pages(address, byte_count)
+        with self._lock:
+            self._free.append(address)
+
+    def _add(self, core: native.Core) -> None:
+        if self._count == MAX_ARENAS:
+            raise LimitExceeded(
+                f"{MAX_ARENAS * _PLACES_PER_ARENA} linear memories are alive in this process; "
+                "drop stores that are no longer needed"
+            )
+        places = _PLACES_PER_ARENA
+        while True:
+            try:
+                low = native.reserve(places * _PLACE_BYTES, writable=False)
+                break
+            except LimitExceeded:  # a small address space may still hold fewer
+                if places == 1:
+                    raise
+                places //= 2
+        table = core.addresses["wasinn_arenas"] + 16 * self._count
+        # The handler reads pairs until the first zero: the end first, then the start.
+        ctypes.c_uint64.from_address(table + 8).value = low + places * _PLACE_BYTES
+        ctypes.c_uint64.from_address(table).value = low
+        self._count += 1
+        self._free.extend(low + i * _PLACE_BYTES for i in reversed(range(places)))
+
+
+_arenas = _Arenas()
+
+
+class MemoryRegion:
+    """The memory itself, which instances, ``Memory`` objects and views keep alive.
+
+    Attributes:
+        definition: address of the MemoryDef that generated code reads.
+        base: address of byte 0.
+    """
+
+    def __init__(self, core: native.Core, ty: MemoryType, max_bytes: int | None) -> None:
+        limits = ty.limits
+        allowed = MAX_PAGES if limits.max is None else min(limits.max, MAX_PAGES)
+        if max_bytes is not None:
+            if limits.min * PAGE_SIZE > max_bytes:
+                raise LimitExceeded(
+                    f"the memory starts with {limits.min * PAGE_SIZE:,} bytes, "
+                    f"the limit is {max_bytes:,}; raise max_memory"
+                )
+            allowed = min(allowed, max_bytes // PAGE_SIZE)
+        self.type = ty
+        self.base = _arenas.take(core)
+        try:
+            native.open_pages(self.base, limits.min * PAGE_SIZE)
+        except LimitExceeded:
+            _arenas.give_back(self.base, 0)
+            raise
+        self._cells = native.buffer(MemoryDef.BYTES)
+        self._cells[MemoryDef.BASE // 8] = self.base
+        self._cells[MemoryDef.BYTE_LENGTH // 8] = limits.min * PAGE_SIZE
+        self._cells[MemoryDef.MAX_PAGES // 8] = allowed
+        self.definition = ctypes.addressof(self._cells)
+        weakref.finalize(self, _release, self.base, self._cells)
+
+    @property
+    def byte_length(self) -> int:
+        return int(self._cells[1])
+
+
+def _release(base: int, cells: ctypes.Array[ctypes.c_uint64]) -> None:
+    _arenas.give_back(base, cells[MemoryDef.BYTE_LENGTH // 8])
+
+
+class Memory:
+    """A linear memory.
+
+    Args:
+        store: the store it belongs to.
+        type: minimum and maximum in pages of 64 KiB.
+
+    Raises:
+        LimitExceeded: above the store's ``max_memory_bytes``, or no address space is left.
+    """
+
+    def __init__(self, store: Store, type: MemoryType) -> None:
+        self._adopt(store, store.new_memory(type))
+
+    def _adopt(self, store: Store, region: MemoryRegion) -> None:
+        self.store = store
+        self.region = region
+        self._base = region.base
+        self._cells = region._cells
+
+    @classmethod
+    def of_region(cls, store: Store, region: MemoryRegion) -> Memory:
+        self = cls.__new__(cls)
+        self._adopt(store, region)
+        return self
+
+    @property
+    def type(self) -> MemoryType:
+        """Its type now: the minimum is the current size."""
+        return MemoryType(Limits(self.pages, self.region.type.limits.max))
+
+    @property
+    def byte_length(self) -> int:
+        """Current size in bytes."""
+        return int(self._cells[1])
+
+    @property
+    def pages(self) -> int:
+        """Current size in pages of 64 KiB."""
+        return self.byte_length // PAGE_SIZE
+
+    def grow(self, delta: int) -> int:
+        """Add pages.
+
+        Args:
+            delta: how many, 0 to 65536.
+
+        Returns:
+            The size before, in pages.
+
+        Raises:
+            LimitExceeded: the maximum does not allow it.
+        """
+        if not 0 <= delta <= MAX_PAGES:
+            raise UsageError(f"can not grow a memory by {delta} pages; expected 0 to {MAX_PAGES}")
+        before: int = self.store.core.grow_memory(self.region.definition, delta)
+        if before < 0:
+            allowed = int(self._cells[MemoryDef.MAX_PAGES // 8])
+            raise LimitExceeded(
+                f"can not grow the memory from {self.pages} by {delta} pages: at most {allowed}"
+            )
+        return before
+
+    def _outside(self, ptr: int, length: int) -> MemoryAccessError:
+        return MemoryAccessError(
+            f"bytes [{ptr:#x}, {ptr:#x} + {length}) are not inside the memory "
+            f"of {self.byte_length:#x} bytes"
+        )
+
+    def address(self, ptr: int, length: int) -> int:
+        """Host address of a range that is checked to lie inside; valid while the memory lives.
+
+        Raises:
+            MemoryAccessError: it does not.
+        """
+        if ptr < 0 or length < 0 or ptr + length > self._cells[1]:
+            raise self._outside(ptr, length)
+        return self._base + ptr
+
+    def read(self, ptr: int, length: int) -> bytes:
+        """Copy bytes out.
+
+        Raises:
+            MemoryAccessError: the range is not inside.
+        """
+        return ctypes.string_at(self.address(ptr, length), length)
+
+    def write(self, ptr: int, data: bytes | bytearray | memoryview) -> None:
+        """Copy bytes in.
+
+        Raises:
+            MemoryAccessError: the range is not inside; nothing was written.
+        """
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        ctypes.memmove(self.address(ptr, len(data)), data, len(data))
+
+    def view(self, ptr: int = 0, length: int | None = None) -> memoryview:
+        """A writable view without a copy, format ``B``.
+
+        It keeps the memory alive and stays valid when the memory grows; it does not get longer.
+
+        Args:
+            ptr: first byte.
+            length: bytes; None for all up to the current end.
+
+        Raises:
+            MemoryAccessError: the range is not inside.
+        """
+        if length is None:
+            length = self.byte_length - ptr
+        address = self.address(ptr, length)
+        if not length:
+            return memoryview(bytearray())
+        array = (ctypes.c_ubyte * length).from_address(address)
+        array._region = self.region  # type: ignore[attr-defined]  # the view keeps the array, it this
+        return memoryview(array).cast("B")
+
+    def __buffer__(self, flags: int) -> memoryview:
+        return self.view()
+
+    def __len__(self) -> int:
+        return self.byte_length
+
+    @property
+    def __array_interface__(self) -> dict[str, object]:
+        """numpy: ``np.asarray(memory)`` is a uint8 array without a copy, the memory as its base."""
+        return {
+            "version": 3,
+            "shape": (self.byte_length,),
+            "typestr": "|u1",
+            "data": (self._base, False),
+        }
+
+    def _read_int(self, ptr: int, size: int) -> int:
+        return int.from_bytes(ctypes.string_at(self.address(ptr, size), size), "little")
+
+    def _write_int(self, ptr: int, size: int, value: int) -> None:
+        mask = (1 << 8 * size) - 1
+        data = (value & mask).to_bytes(size, "little")
+        ctypes.memmove(self.address(ptr, size), data, size)
+
+    def read_u8(self, ptr: int) -> int:
+        return self._read_int(ptr, 1)
+
+    def read_u16(self, ptr: int) -> int:
+        return self._read_int(ptr, 2)
+
+    def read_u32(self, ptr: int) -> int:
+        return self._read_int(ptr, 4)
+
+    def read_u64(self, ptr: int) -> int:
+        return self._read_int(ptr, 8)
+
+    def write_u8(self, ptr: int, value: int) -> None:
+        self._write_int(ptr, 1, value)
+
+    def write_u16(self, ptr: int, value: int) -> None:
+        self._write_int(ptr, 2, value)
+
+    def write_u32(self, ptr: int, value: int) -> None:
+        self._write_int(ptr, 4, value)
+
+    def write_u64(self, ptr: int, value: int) -> None:
+        self._write_int(ptr, 8, value)
+
+    def __repr__(self) -> str:
+        return f"<Memory {self.pages} pages>"

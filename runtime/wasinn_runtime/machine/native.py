@@ -1,0 +1,126 @@
+"""The machine's side of native code: typed ways into the core, and the C library's calls it needs."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from typing import Any
+
+from wasinn_runtime.errors import LimitExceeded
+
+__all__ = ["DISPATCH_TYPE", "Core", "buffer", "close_pages", "open_pages", "release", "reserve", "stack_floor"]
+
+# i32 dispatch(entry, slots): see machine/func.py
+DISPATCH_TYPE = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_uint64)
+)
+_INVOKE_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 6)
+_GROW_MEMORY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32)
+_GROW_TABLE_TYPE = ctypes.CFUNCTYPE(
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
+)
+
+_PROT_NONE, _PROT_READ_WRITE = 0, 3
+_MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022
+_MAP_FIXED = 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class Core:
+    """The linked core: functions to call, addresses for generated code.
+
+    Attributes:
+        addresses: of every symbol the core exports.
+        stop_signal: the signal that makes a thread look at its activation's stop mark.
+        invoke: ``(activation, store, array, native, context, slots)``; 0 when it returned.
+    """
+
+    def __init__(self, code: object, addresses: dict[str, int], stop_signal: int) -> None:
+        self._code = code
+        self.addresses = addresses
+        self.stop_signal = stop_signal
+        self.invoke = _INVOKE_TYPE(addresses["wasinn_invoke"])
+        self.grow_memory = _GROW_MEMORY_TYPE(addresses["wasinn_memory_grow"])
+        self.grow_table = _GROW_TABLE_TYPE(addresses["wasinn_table_grow"])
+
+
+def reserve(byte_count: int, writable: bool) -> int:
+    """Reserve address space; pages cost memory only once they are touched.
+
+    Raises:
+        LimitExceeded: the process may not have that much address space.
+    """
+    protection = _PROT_READ_WRITE if writable else _PROT_NONE
+    place = _libc.mmap(None, byte_count, protection, _MAP_PRIVATE_ANONYMOUS_NORESERVE, -1, 0)
+    if place is None or place == ctypes.c_void_p(-1).value:
+        reason = os.strerror(ctypes.get_errno())
+        raise LimitExceeded(
+            f"could not reserve {byte_count:,} bytes of address space ({reason}); "
+            "close stores that are no longer needed, or raise the limit (ulimit -v)"
+        )
+    return int(place)
+
+
+def open_pages(address: int, byte_count: int) -> None:
+    """Make reserved pages readable and writable; they read as zero."""
+    if byte_count and _libc.mprotect(address, byte_count, _PROT_READ_WRITE):
+        reason = os.strerror(ctypes.get_errno())
+        raise LimitExceeded(f"could not open {byte_count:,} bytes of memory ({reason})")
+
+
+def close_pages(address: int, byte_count: int) -> None:
+    """Give pages back and make them inaccessible again: what follows finds zeros."""
+    if byte_count:
+        flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED
+        _libc.mmap(address, byte_count, _PROT_NONE, flags, -1, 0)
+
+
+def release(address: int, byte_count: int) -> None:
+    """Undo ``reserve``."""
+    _libc.munmap(address, byte_count)
+
+
+# --- stacks ------------------------------------------------------------------------------------------
+
+# Generated code may use the stack down to the floor; below it there is room for signal handlers and
+# C library calls, and for one call back into Python.
+_RED_ZONE = 64 << 10
+_HOST_ROOM = 256 << 10
+_thread = threading.local()
+
+
+def stack_floor() -> tuple[int, int]:
+    """Lowest stack addresses of this thread for guest code, and for a call back into Python."""
+    known: tuple[int, int] | None = getattr(_thread, "floor", None)
+    if known is None:
+        known = _thread.floor = _find_stack_floor()
+    return known
+
+
+def _find_stack_floor() -> tuple[int, int]:
+    attributes = (ctypes.c_uint64 * 16)()  # pthread_attr_t takes 56 bytes
+    address, size, guard = ctypes.c_uint64(), ctypes.c_size_t(), ctypes.c_size_t()
+    _libc.pthread_self.restype = ctypes.c_uint64
+    me = ctypes.c_uint64(_libc.pthread_self())
+    place = ctypes.byref(attributes)
+    if _libc.pthread_getattr_np(me, place):
+        raise LimitExceeded("could not learn where this thread's stack lies")
+    _libc.pthread_attr_getstack(place, ctypes.byref(address), ctypes.byref(size))
+    _libc.pthread_attr_getguardsize(place, ctypes.byref(guard))
+    _libc.pthread_attr_destroy(place)
+    low = address.value + guard.value
+    room = size.value - guard.value
+    return (low + min(_RED_ZONE, room // 8), low + min(_HOST_ROOM, room // 4))
+
+
+def buffer(byte_count: int) -> Any:
+    """Zeroed memory at a fixed address, 16-byte aligned in practice as malloc gives it."""
+    return (ctypes.c_uint64 * max(1, (byte_count + 7) // 8))()
+
+

@@ -1,0 +1,189 @@
+"""Stores: what instances, memories, tables, globals and functions belong to and live as long as."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from wasinn_runtime.abi.layout import Activation, StoreContext
+from wasinn_runtime.errors import Exhaustion, Internal, Interrupted, Trap, UsageError
+from wasinn_runtime.machine import native
+from wasinn_runtime.machine.interrupt import Deadline, Interrupt
+from wasinn_runtime.machine.memory import MemoryRegion
+from wasinn_runtime.machine.table import TableRegion
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import FuncType, MemoryType, TableType
+
+if TYPE_CHECKING:
+    from wasinn_runtime.machine.func import Func
+
+__all__ = ["Compiler", "Store"]
+
+
+class Compiler(Protocol):
+    """What a store needs of its engine."""
+
+    core: native.Core
+    max_stack_bytes: int
+
+    def signature(self, ty: FuncType) -> int:
+        """The process-wide number of a type."""
+
+    def type_of_signature(self, number: int) -> FuncType:
+        """The type that has this number."""
+
+    def trampolines(self, ty: FuncType) -> tuple[int, int]:
+        """Addresses of the ways into and out of guest code for a signature."""
+
+    def describe_address(self, pc: int) -> str | None:
+        """Which guest function a code address lies in."""
+
+
+class Store:
+    """Owns everything a group of instances uses. One thread at a time may call into it.
+
+    Everything made in a store lives until nobody refers to the store or to any of it.
+
+    Args:
+        engine: what compiles for it.
+        max_memory_bytes: the most that each linear memory may grow to; None for 4 GiB.
+    """
+
+    def __init__(self, engine: Compiler, *, max_memory_bytes: int | None = None) -> None:
+        self.engine = engine
+        self.core = engine.core
+        self.max_memory_bytes = max_memory_bytes
+        self.interrupt = Interrupt(self.core.stop_signal)
+        self._context = native.buffer(StoreContext.BYTES)
+        self._context[StoreContext.STACK_BUDGET // 8] = engine.max_stack_bytes
+        self.context = ctypes.addressof(self._context)
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._kept: list[object] = []
+        self._externs: list[object] = []
+        self._handles: dict[int, int] = {}
+        self._activations: list[ctypes.Array[ctypes.c_uint64]] = []
+        self._depth = 0
+        self.raised: BaseException | None = None
+
+    # -- what lives in it ---------------------------------------------------------------------------
+
+    def keep(self, thing: object) -> None:
+        """Keep something alive as long as the store."""
+        self._kept.append(thing)
+
+    def new_memory(self, ty: MemoryType) -> MemoryRegion:
+        region = MemoryRegion(self.core, ty, self.max_memory_bytes)
+        self.keep(region)
+        return region
+
+    def new_table(self, ty: TableType) -> TableRegion:
+        region = TableRegion(ty)
+        self.keep(region)
+        return region
+
+    def extern_handle(self, value: object) -> int:
+        """The slot that stands for a Python object; the same object has the same."""
+        handle = self._handles.get(id(value))
+        if handle is None:
+            self._externs.append(value)
+            handle = self._handles[id(value)] = len(self._externs)
+        return handle
+
+    def extern_object(self, handle: int) -> object:
+        return self._externs[handle - 1]
+
+    def func_at(self, reference: int) -> Func:
+        """The function that a FuncRef's address stands for."""
+        from wasinn_runtime.machine.func import Func
+
+        return Func.at(self, reference)
+
+    # -- limits in time -----------------------------------------------------------------------------
+
+    def deadline(self, timeout_s: float | None) -> Deadline:
+        """A context manager: calls that run when the time is over end with ``Interrupted``."""
+        return Deadline(self.interrupt, timeout_s)
+
+    def cancel(self, reason: str = "cancelled") -> None:
+        """End the running call from any thread; later calls are refused as well."""
+        self.interrupt.trigger(reason)
+
+    # -- calls ----------------------------------------------------------------------------------------
+
+    def invoke(self, array: int, entry: int, context: int, slots: Sequence[int], room: int) -> (
+        list[int]
+    ):
+        """Call guest code.
+
+        Args:
+            array: the signature's way in.
+            entry: native entry of the function.
+            context: its VMContext or HostContext.
+            slots: the arguments.
+            room: slots for the arguments or the results, whichever are more.
+
+        Returns:
+            All slots after the call.
+
+        Raises:
+            Trap: and its kinds; or whatever a host function raised, as the same object.
+            UsageError: another thread is calling into this store.
+        """
+        me = threading.get_ident()
+        outermost = self._owner != me
+        if outermost:
+            if not self._lock.acquire(blocking=False):
+                raise UsageError(
+                    "the store is in use by another thread; give each thread a store of its own"
+                )
+            self._owner = me
+            floor, host_floor = native.stack_floor()
+            self._context[StoreContext.STACK_FLOOR // 8] = floor
+            self._context[StoreContext.HOST_STACK_LIMIT // 8] = host_floor
+        depth = self._depth
+        self._depth = depth + 1
+        if depth == len(self._activations):
+            self._activations.append(native.buffer(Activation.BYTES))
+        activation = self._activations[depth]
+        activation[0] = activation[1] = 0
+        address = ctypes.addressof(activation)
+        values = (ctypes.c_uint64 * room)(*slots)
+        try:
+            if not self.interrupt.begin(address):
+                raise self._interrupted()
+            try:
+                ended = self.core.invoke(address, self.context, array, entry, context, values)
+            finally:
+                self.interrupt.end(address)
+        finally:
+            self._depth = depth
+            if outermost:
+                self._owner = None
+                self._lock.release()
+        if ended:
+            raise self._failure(activation)
+        return list(values)
+
+    def _failure(self, activation: ctypes.Array[ctypes.c_uint64]) -> BaseException:
+        """Why an activation ended early."""
+        code = TrapCode(activation[Activation.TRAP_CODE // 8])
+        if code is TrapCode.HOST_ERROR:
+            raised, self.raised = self.raised, None
+            # Only an asynchronous exception can strike before the callback's own try begins.
+            return raised if raised is not None else KeyboardInterrupt()
+        if code is TrapCode.INTERRUPTED:
+            return self._interrupted()
+        function = self.engine.describe_address(activation[Activation.TRAP_PC // 8])
+        kind = Exhaustion if code is TrapCode.CALL_STACK_EXHAUSTED else Trap
+        return kind(code.text, function)
+
+    def _interrupted(self) -> BaseException:
+        if self.interrupt.is_set():
+            return Interrupted(self.interrupt.reason)
+        # Ctrl-C on the main thread: Python noted it and raises it here, or at its next instruction.
+        if ctypes.pythonapi.PyErr_CheckSignals() == 0:
+            return KeyboardInterrupt()
+        raise Internal("unreachable: PyErr_CheckSignals returned an error without raising")

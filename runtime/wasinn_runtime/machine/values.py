@@ -1,0 +1,116 @@
+"""Python values to and from 8-byte slots, by WebAssembly type.
+
+i32 and i64 are Python ints: results come back signed, arguments may be signed or unsigned. f32 and
+f64 are floats (an f32 argument is rounded, NaN payloads survive where the platform keeps them).
+externref is any Python object, funcref a Func; None is null for both. v128 is an int of 128 bits.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wasinn_runtime.errors import UsageError, ValueRangeError
+from wasinn_runtime.spec.types import FuncType, ValType
+
+if TYPE_CHECKING:
+    from wasinn_runtime.machine.store import Store
+
+__all__ = ["from_bits", "from_slots", "to_bits", "to_slots"]
+
+_MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: 0xFFFFFFFFFFFFFFFF}
+_NAMES = {ValType.I32: "int", ValType.I64: "int", ValType.F32: "float", ValType.F64: "float"}
+
+
+def to_bits(store: Store, ty: ValType, value: object) -> int:
+    """The slot of a value.
+
+    Raises:
+        ValueRangeError: it is of the wrong Python type or does not fit.
+        UsageError: a function of another store.
+    """
+    if ty in _MASKS:
+        mask = _MASKS[ty]
+        if not isinstance(value, int):
+            try:
+                value = value.__index__()  # type: ignore[union-attr]  # numpy integers
+            except AttributeError:
+                raise _wrong(ty, value) from None
+        if not -(mask >> 1) - 1 <= value <= mask:
+            raise ValueRangeError(f"{value} does not fit {ty} ({mask.bit_length()} bits)")
+        return value & mask
+    if ty in (ValType.F32, ValType.F64):
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            raise _wrong(ty, value) from None
+        if ty is ValType.F64:
+            return int.from_bytes(struct.pack("<d", number), "little")
+        try:
+            return int.from_bytes(struct.pack("<f", number), "little")
+        except OverflowError:
+            return 0x7F800000 if number > 0 else 0xFF800000
+    if value is None:
+        return 0
+    if ty is ValType.EXTERNREF:
+        return store.extern_handle(value)
+    if ty is ValType.FUNCREF:
+        from wasinn_runtime.machine.func import Func
+
+        if not isinstance(value, Func):
+            raise _wrong(ty, value)
+        if value.store is not store:
+            raise UsageError("a function of another store can not be used here; stores are separate")
+        return value.reference
+    raise UsageError(f"values of type {ty} are not supported yet")
+
+
+def from_bits(store: Store, ty: ValType, bits: int) -> object:
+    """The value in a slot."""
+    if ty is ValType.I32:
+        return ((bits & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+    if ty is ValType.I64:
+        return (bits ^ (1 << 63)) - (1 << 63)
+    if ty is ValType.F64:
+        return struct.unpack("<d", bits.to_bytes(8, "little"))[0]
+    if ty is ValType.F32:
+        return struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]
+    if bits == 0:
+        return None
+    if ty is ValType.EXTERNREF:
+        return store.extern_object(bits)
+    if ty is ValType.FUNCREF:
+        return store.func_at(bits)
+    raise UsageError(f"values of type {ty} are not supported yet")
+
+
+def to_slots(store: Store, types: Sequence[ValType], values: Sequence[object]) -> list[int]:
+    return [to_bits(store, ty, value) for ty, value in zip(types, values, strict=True)]
+
+
+def from_slots(store: Store, types: Sequence[ValType], slots: Sequence[int]) -> list[object]:
+    return [from_bits(store, ty, bits) for ty, bits in zip(types, slots, strict=False)]
+
+
+def result_slots(store: Store, ty: FuncType, result: object, where: str) -> list[int]:
+    """What a host function returned, as slots.
+
+    Raises:
+        ValueRangeError: it returned something else than its type says.
+    """
+    wanted = ty.results
+    if not wanted:
+        if result is not None:
+            raise ValueRangeError(f"{where} returned {result!r}, its type has no results")
+        return []
+    if len(wanted) == 1:
+        return [to_bits(store, wanted[0], result)]
+    if not isinstance(result, tuple | list) or len(result) != len(wanted):
+        raise ValueRangeError(f"{where} returned {result!r}, expected {len(wanted)} results")
+    return to_slots(store, wanted, result)
+
+
+def _wrong(ty: ValType, value: object) -> ValueRangeError:
+    wanted = _NAMES.get(ty, "Func" if ty is ValType.FUNCREF else "object")
+    return ValueRangeError(f"expected {wanted} for {ty}, got {type(value).__name__}: {value!r:.60}")
