@@ -1,0 +1,298 @@
+"""ONNX models on the CPU, through ONNX Runtime. Not a converter: it runs what it is given.
+
+Models from guests go through `onnx_preflight` first; models that the host's user named are loaded
+from their file, and may keep their weights in files beside it.
+
+Inputs live in one preallocated buffer each, which `run` reads in place; outputs are read where
+ONNX Runtime put them. ONNX Runtime releases the GIL while it computes, and sessions may be used by
+many threads, so contexts of one graph compute at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from wasinn_backends.onnx_preflight import preflight
+from wasinn_host.nn.plugin import (
+    Backend,
+    Device,
+    ErrorKind,
+    ExecutionContext,
+    Graph,
+    ModelSource,
+    Target,
+    Tensor,
+    TensorSpec,
+    TensorType,
+    WasiNnError,
+)
+
+__all__ = ["OnnxBackend"]
+
+_FATAL_ONLY: Final = 4
+"""ONNX Runtime writes its log to stderr; what matters comes as an exception as well."""
+
+_DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
+    TensorType.F16: np.dtype(np.float16),
+    TensorType.F32: np.dtype(np.float32),
+    TensorType.F64: np.dtype(np.float64),
+    TensorType.U8: np.dtype(np.uint8),
+    TensorType.I32: np.dtype(np.int32),
+    TensorType.I64: np.dtype(np.int64),
+}
+_TYPES: Final = {dtype: tensor_type for tensor_type, dtype in _DTYPES.items()}
+_ORT_TYPES: Final = {
+    "tensor(float16)": TensorType.F16,
+    "tensor(float)": TensorType.F32,
+    "tensor(double)": TensorType.F64,
+    "tensor(uint8)": TensorType.U8,
+    "tensor(int32)": TensorType.I32,
+    "tensor(int64)": TensorType.I64,
+}
+
+_OPTIMIZATION: Final = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+LOAD_ERRORS: Final[Mapping[str, ErrorKind]] = {
+    "EPFail": ErrorKind.RUNTIME_ERROR,
+    "EngineError": ErrorKind.RUNTIME_ERROR,
+    "DeviceReset": ErrorKind.RUNTIME_ERROR,
+    "Fail": ErrorKind.INVALID_ENCODING,  # a model that loads, but is inconsistent in itself
+    "InvalidArgument": ErrorKind.INVALID_ARGUMENT,
+    "InvalidGraph": ErrorKind.INVALID_ENCODING,
+    "InvalidProtobuf": ErrorKind.INVALID_ENCODING,
+    "ModelLoadCanceled": ErrorKind.RUNTIME_ERROR,
+    "ModelLoaded": ErrorKind.RUNTIME_ERROR,
+    "ModelRequiresCompilation": ErrorKind.UNSUPPORTED_OPERATION,
+    "NoModel": ErrorKind.INVALID_ENCODING,
+    "NoSuchFile": ErrorKind.NOT_FOUND,
+    "NotFound": ErrorKind.NOT_FOUND,
+    "NotImplemented": ErrorKind.UNSUPPORTED_OPERATION,
+    "RuntimeException": ErrorKind.RUNTIME_ERROR,
+}
+"""What ONNX Runtime raises while loading. While computing, only InvalidArgument and NotImplemented
+keep their meaning; the rest is ``runtime_error``."""
+
+_RUN_ERRORS: Final[Mapping[str, ErrorKind]] = {
+    "InvalidArgument": ErrorKind.INVALID_ARGUMENT,
+    "NotImplemented": ErrorKind.UNSUPPORTED_OPERATION,
+}
+
+
+class OnnxBackend(Backend):
+    """ONNX Runtime's CPU execution provider."""
+
+    api_version = 1
+    encodings = frozenset({"onnx"})
+    options: ClassVar[Mapping[str, str]] = {
+        "threads": "threads of one computation; 0, the default: one per physical core",
+        "spinning": "1, the default: idle threads wait busily, which is faster; 0: they sleep",
+        "optimization": f"{', '.join(_OPTIMIZATION)} (the default)",
+    }
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self._threads = _number(options, "threads", 0, 1024)
+        self._spinning = _number(options, "spinning", 1, 1)
+        level = options.get("optimization", "all")
+        if level not in _OPTIMIZATION:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"option optimization: expected one of {', '.join(_OPTIMIZATION)}, got {level!r}",
+            )
+        self._level = _OPTIMIZATION[level]
+
+    def devices(self) -> Sequence[Device]:
+        return (Device("cpu", Target.CPU, f"ONNX Runtime {ort.__version__}, CPU"),)
+
+    def load(self, source: ModelSource, device: Device) -> Graph:
+        parts: Sequence[object] = source.paths or source.builders
+        if len(parts) != 1:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"an ONNX model has one part, got {len(parts)}"
+            )
+        options = self._session_options()
+        model: str | bytes
+        if source.is_trusted:
+            model = str(source.paths[0])
+        else:
+            model = source.builders[0]
+            preflight(model)
+            # Otherwise ONNX Runtime recognises its own format, which the preflight knows not.
+            options.add_session_config_entry("session.load_model_format", "ONNX")
+        try:
+            session = ort.InferenceSession(
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it would print to stdout, which is the guest's
+                read_config_from_model=0,  # the host's options rule, not the model's
+            )
+        except Exception as error:
+            raise _mapped(error, LOAD_ERRORS, "loading") from error
+        # Kept by ONNX Runtime's Python side for the fallback that is off: as large as the model.
+        session._model_bytes = None
+        return _OnnxGraph(session)
+
+    def _session_options(self) -> Any:
+        options = ort.SessionOptions()
+        options.log_severity_level = _FATAL_ONLY
+        options.intra_op_num_threads = self._threads
+        options.graph_optimization_level = self._level
+        if not self._spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+
+
+class _OnnxGraph(Graph):
+    """A session. Contexts keep using it after `close`; it goes when the last of them goes."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs = tuple(_spec(value) for value in session.get_inputs())
+        self._outputs = tuple(_spec(value) for value in session.get_outputs())
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    def create_context(self) -> ExecutionContext:
+        return _OnnxContext(self._session, self._inputs, self._outputs)
+
+    def close(self) -> None:
+        self._session = None
+
+
+class _Slot:
+    """The buffer of one input: an array for ONNX Runtime and the same bytes for the host."""
+
+    __slots__ = ("data", "shape")
+
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.shape = array.shape
+        self.data = array.reshape(-1).view(np.uint8).data
+
+
+class _OnnxContext(ExecutionContext):
+    def __init__(
+        self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    ) -> None:
+        self._session = session
+        self._specs = inputs
+        self._output_specs = outputs
+        self._output_names = [spec.name for spec in outputs]
+        self._slots: list[_Slot | None] = [None] * len(inputs)
+        self._feeds: dict[str, np.ndarray[Any, Any]] = {}
+        self._results: list[Any] | None = None
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = _FATAL_ONLY
+
+    def set_input(self, index: int, tensor: Tensor) -> None:
+        if index >= len(self._specs):
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"input {index}: the model has {len(self._specs)} inputs "
+                f"({', '.join(spec.name for spec in self._specs)})",
+            )
+        spec = self._specs[index]
+        spec.check(tensor, index)
+        slot = self._slots[index]
+        if slot is None or slot.shape != tensor.shape:
+            # The data is as long as the shape says, so a guest can not make this larger than
+            # what it holds itself.
+            array = np.empty(tensor.shape, _DTYPES[tensor.type])
+            slot = self._slots[index] = _Slot(array)
+            self._feeds[spec.name] = array
+        slot.data[:] = tensor.data
+
+    def compute(self) -> None:
+        if len(self._feeds) < len(self._specs):
+            missing = (
+                f"{index} ({spec.name})"
+                for index, spec in enumerate(self._specs)
+                if spec.name not in self._feeds
+            )
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
+            )
+        self._results = None
+        self._run_options.terminate = False
+        try:
+            self._results = self._session.run(self._output_names, self._feeds, self._run_options)
+        except Exception as error:
+            raise _mapped(error, _RUN_ERRORS, "computing") from error
+
+    def cancel(self) -> None:
+        self._run_options.terminate = True
+
+    def get_output(self, index: int) -> Tensor:
+        if self._results is None:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
+            )
+        if index >= len(self._results):
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"output {index}: the model has {len(self._results)} outputs "
+                f"({', '.join(self._output_names)})",
+            )
+        array = self._results[index]
+        tensor_type = _TYPES.get(array.dtype) if isinstance(array, np.ndarray) else None
+        if tensor_type is None:
+            spec = self._output_specs[index]
+            raise WasiNnError(
+                ErrorKind.UNSUPPORTED_OPERATION,
+                f"output {index} ({spec.name}) is a {spec.native_type}, "
+                "which WASI-NN tensors can not carry",
+            )
+        return Tensor(tensor_type, array.shape, array.reshape(-1).view(np.uint8).data)
+
+    def close(self) -> None:
+        self._session = None
+        self._results = None
+        self._feeds.clear()
+        self._slots.clear()
+
+
+def _spec(value: Any) -> TensorSpec:
+    """ONNX Runtime's description of an input or output, in the interface's words."""
+    tensor_type = _ORT_TYPES.get(value.type)
+    shape = None
+    # ONNX Runtime says [] both for a scalar and for an open rank, and checks the rank itself.
+    if tensor_type is not None and value.shape:
+        shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(value.name, tensor_type, shape, value.type)
+
+
+def _mapped(error: Exception, kinds: Mapping[str, ErrorKind], doing: str) -> Exception:
+    """The one place where ONNX Runtime's exceptions become the interface's."""
+    if isinstance(error, (WasiNnError, MemoryError)):
+        return error
+    text = " ".join(str(error).split())
+    known = getattr(ort_state, type(error).__name__, None) is type(error)
+    kind = kinds.get(type(error).__name__) if known else None
+    if "bad_alloc" in text or "Failed to allocate memory" in text:
+        kind = ErrorKind.TOO_LARGE
+    return WasiNnError(kind or ErrorKind.RUNTIME_ERROR, f"ONNX Runtime, while {doing}: {text}")
+
+
+def _number(options: Mapping[str, str], name: str, default: int, largest: int) -> int:
+    text = options.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and int(text) <= largest):
+        raise WasiNnError(
+            ErrorKind.INVALID_ARGUMENT,
+            f"option {name}: expected a number from 0 to {largest}, got {text!r}",
+        )
+    return int(text)

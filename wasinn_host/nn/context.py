@@ -1,0 +1,344 @@
+"""The core model of WASI-NN for one guest: its graphs, its contexts, its limits. No ABI in here.
+
+Codecs translate one ABI's pointers and numbers into these calls and `WasiNnError` into that ABI's
+error numbers. Between this table and the backends there is room for wrappers: they implement
+`Graph` and `ExecutionContext` around another one, and nothing here can tell.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import NoReturn
+
+from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
+from wasinn_host.nn.checks import check_context
+from wasinn_host.nn.errors import ErrorKind, OutputTooSmall, WasiNnError
+from wasinn_host.nn.graphs import GraphRegistry, SharedGraph, load_model
+from wasinn_host.nn.handles import CONTEXT_TAG, GRAPH_TAG, HandleTable, next_owner
+from wasinn_host.nn.limits import NnLimits
+from wasinn_host.nn.plugin import Cancellable, ExecutionContext, Graph, Target, Tensor
+
+__all__ = ["NnContext"]
+
+
+class _Entry:
+    """An execution context of the guest. The lock makes two threads on one context take turns."""
+
+    __slots__ = ("cancellable", "context", "input_bytes", "is_closed", "lock", "shared")
+
+    def __init__(self, context: ExecutionContext, shared: SharedGraph) -> None:
+        self.context = context
+        self.shared = shared
+        self.lock = threading.Lock()
+        self.input_bytes: dict[int, int] = {}
+        self.cancellable: Cancellable | None = context if isinstance(context, Cancellable) else None
+        self.is_closed = False
+
+
+class NnContext:
+    """All that one guest has of WASI-NN. Safe for the guest's threads.
+
+    Args:
+        graphs: the host's named graphs and backends, shared with other guests.
+        limits: what this guest may use.
+    """
+
+    def __init__(self, graphs: GraphRegistry, limits: NnLimits | None = None) -> None:
+        self.limits = limits or NnLimits()
+        self._registry = graphs
+        owner = next_owner()
+        self._graphs: HandleTable[SharedGraph] = HandleTable(GRAPH_TAG, owner, self.limits.graphs)
+        self._contexts: HandleTable[_Entry] = HandleTable(CONTEXT_TAG, owner, self.limits.contexts)
+        self._budget_lock = threading.Lock()
+        self._model_bytes = 0
+        self._tensor_bytes = 0
+        self._watches: dict[int, CancelWatch] = {}
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the models that the guest loaded itself and still holds."""
+        return self._model_bytes
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the input tensors that the guest's contexts hold."""
+        return self._tensor_bytes
+
+    def load(self, builders: Sequence[memoryview], encoding: str, target: Target) -> int:
+        """Loads a model from the guest's memory; the limits are checked before anything is copied.
+
+        Args:
+            builders: the model's parts, in guest memory.
+            encoding: a backend's encoding, or ``autodetect``.
+            target: where to run it.
+
+        Returns:
+            a graph handle.
+
+        Raises:
+            WasiNnError: ``too_large`` beyond a limit, else as `load_model`.
+        """
+        self._graphs.reserve_check()
+        if len(builders) > self.limits.builders:
+            raise WasiNnError(
+                ErrorKind.TOO_LARGE,
+                f"the model has {len(builders)} parts, the limit is {self.limits.builders}",
+            )
+        size = sum(view.nbytes for view in builders)
+        with self._budget_lock:
+            if self._model_bytes + size > self.limits.model_bytes:
+                raise WasiNnError(
+                    ErrorKind.TOO_LARGE,
+                    f"a model of {size} bytes, with {self._model_bytes} held already, exceeds "
+                    f"the guest's limit of {self.limits.model_bytes} bytes of models",
+                )
+            self._model_bytes += size
+        try:
+            # One copy, and the only one: what is checked must be what is loaded, whatever other
+            # threads of the guest write meanwhile.
+            parts = tuple(bytes(view) for view in builders)
+            loaded = load_model(self._registry.backends, encoding, target, parts)
+        except BaseException:
+            self._return_model_bytes(size)
+            raise
+        return self._add_graph(SharedGraph(loaded, lambda: self._return_model_bytes(size)))
+
+    def load_by_name(self, name: str) -> int:
+        """A graph handle for one of the host's named graphs.
+
+        Raises:
+            WasiNnError: ``not_found`` for an unknown name, else what loading raises.
+        """
+        self._graphs.reserve_check()
+        return self._add_graph(self._registry.get(name))
+
+    def init_execution_context(self, graph: int) -> int:
+        """A handle of a new context for a graph.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle, ``too_large`` beyond the limit.
+        """
+        shared = self._graphs.get(graph).retain()
+        try:
+            self._contexts.reserve_check()
+            with _backend_errors(shared, "create_context"):
+                context = check_context(shared.graph.create_context(), shared.who)
+            return self._contexts.add(_Entry(context, shared))
+        except BaseException:
+            shared.release()
+            raise
+
+    def set_input(self, handle: int, index: int, tensor: Tensor) -> None:
+        """Copies a tensor into a context. See `ExecutionContext.set_input`.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle, ``too_large`` beyond the limit of
+                tensor bytes, else what the backend raises.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            size = tensor.data.nbytes
+            before = entry.input_bytes.get(index, 0)
+            self._take_tensor_bytes(size - before)
+            try:
+                entry.context.set_input(index, tensor)
+            except BaseException as error:
+                self._return_tensor_bytes(size - before)
+                _reraise(error, entry.shared, "set_input")
+            entry.input_bytes[index] = size
+
+    def compute(self, handle: int, interrupt: GuestInterrupt | None = None) -> None:
+        """Runs a context's graph, until it is done or the guest is interrupted.
+
+        Args:
+            handle: the context.
+            interrupt: the guest's; ends the computation where the backend can do that.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle, else what the backend raises.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            cancellable = entry.cancellable
+            if interrupt is None or cancellable is None:
+                with _backend_errors(entry.shared, "compute"):
+                    entry.context.compute()
+                return
+            watch = self._watch(interrupt)
+            is_free_to_run = watch.enter(cancellable)
+            try:
+                if not is_free_to_run:
+                    raise WasiNnError(ErrorKind.RUNTIME_ERROR, "the guest is being stopped")
+                entry.context.compute()
+            except BaseException as error:
+                _reraise(error, entry.shared, "compute")
+            finally:
+                watch.leave(cancellable)
+
+    def get_output(self, handle: int, index: int) -> Tensor:
+        """An output for host code: type, shape, and data that is a copy of its own.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle or index, or before `compute`.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            with _backend_errors(entry.shared, "get_output"):
+                tensor = entry.context.get_output(index)
+            return Tensor(tensor.type, tensor.shape, memoryview(bytes(tensor.data)))
+
+    def copy_output(self, handle: int, index: int, out: memoryview) -> int:
+        """Copies an output into the guest's buffer, once.
+
+        Args:
+            handle: the context.
+            index: which output.
+            out: the guest's buffer, format ``B``; what goes beyond the output stays untouched.
+
+        Returns:
+            bytes written.
+
+        Raises:
+            OutputTooSmall: nothing was written; it says how much is needed.
+            WasiNnError: ``invalid_argument`` for a wrong handle or index, or before `compute`.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            try:
+                data = entry.context.get_output(index).data
+                size = data.nbytes
+                if size > out.nbytes:
+                    raise OutputTooSmall(size, out.nbytes, index)
+                out[:size] = data
+            except BaseException as error:
+                _reraise(error, entry.shared, "get_output")
+            return size
+
+    def graph(self, handle: int) -> Graph:
+        """The graph under a handle, to look at its inputs and outputs.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle.
+        """
+        return self._graphs.get(handle).graph
+
+    def unload(self, handle: int) -> None:
+        """Gives a graph handle back. Its contexts keep working.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle.
+        """
+        _release(self._graphs.remove(handle))
+
+    def finalize_execution_context(self, handle: int) -> None:
+        """Gives a context back, after waiting for another thread's call on it.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle.
+        """
+        self._drop_entry(self._contexts.remove(handle))
+
+    def close(self) -> None:
+        """Gives everything back. The guest must not run any more."""
+        for watch in self._watches.values():
+            watch.close()
+        self._watches.clear()
+        for entry in self._contexts.clear():
+            self._drop_entry(entry)
+        for shared in self._graphs.clear():
+            _release(shared)
+
+    def _add_graph(self, shared: SharedGraph) -> int:
+        try:
+            return self._graphs.add(shared)
+        except BaseException:
+            shared.release()
+            raise
+
+    def _drop_entry(self, entry: _Entry) -> None:
+        with entry.lock:
+            entry.is_closed = True
+            self._return_tensor_bytes(sum(entry.input_bytes.values()))
+            try:
+                with _backend_errors(entry.shared, "close"):
+                    entry.context.close()
+            finally:
+                _release(entry.shared)
+
+    def _require_open(self, entry: _Entry, handle: int) -> None:
+        """Another thread may have given the context back while this one waited for its turn."""
+        if entry.is_closed:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"{handle:#x} is stale: that context was given back"
+            )
+
+    def _return_model_bytes(self, size: int) -> None:
+        with self._budget_lock:
+            self._model_bytes -= size
+
+    def _return_tensor_bytes(self, size: int) -> None:
+        with self._budget_lock:
+            self._tensor_bytes -= size
+
+    def _take_tensor_bytes(self, more: int) -> None:
+        with self._budget_lock:
+            total = self._tensor_bytes + more
+            if more > 0 and total > self.limits.tensor_bytes:
+                raise WasiNnError(
+                    ErrorKind.TOO_LARGE,
+                    f"{more} more bytes of input tensors, with {self._tensor_bytes} held already, "
+                    f"exceed the guest's limit of {self.limits.tensor_bytes} bytes",
+                )
+            self._tensor_bytes = total
+
+    def _watch(self, interrupt: GuestInterrupt) -> CancelWatch:
+        watch = self._watches.get(id(interrupt))
+        if watch is None:
+            with self._budget_lock:
+                watch = self._watches.setdefault(id(interrupt), CancelWatch(interrupt))
+        return watch
+
+
+def _release(shared: SharedGraph) -> None:
+    with _backend_errors(shared, "close"):
+        shared.release()
+
+
+def _reraise(error: BaseException, shared: SharedGraph, method: str) -> NoReturn:
+    """Raises what a backend raised as the guest's error, whatever it was, chained to it.
+
+    Interrupts of the host's user (KeyboardInterrupt, SystemExit) stay what they are.
+    """
+    if isinstance(error, WasiNnError) or not isinstance(error, Exception):
+        raise error
+    if isinstance(error, MemoryError):
+        raise WasiNnError(
+            ErrorKind.TOO_LARGE, f"{shared.who}: {method}() ran out of memory"
+        ) from error
+    text = " ".join(str(error).split())
+    raise WasiNnError(
+        ErrorKind.RUNTIME_ERROR,
+        f"{shared.who}: {method}() failed: {type(error).__name__}: {text}",
+    ) from error
+
+
+class _backend_errors:  # noqa: N801  (reads as a phrase: with _backend_errors(...))
+    """Passes whatever a backend raises inside the block through `_reraise`."""
+
+    __slots__ = ("_method", "_shared")
+
+    def __init__(self, shared: SharedGraph, method: str) -> None:
+        self._shared = shared
+        self._method = method
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None:
+            _reraise(error, self._shared, self._method)

@@ -1,0 +1,351 @@
+"""Finds backend plugins and picks the device a graph goes to. Loads no models' bytes itself.
+
+Plugins are entry points of the group ``wasinn.backends``. Listing them reads metadata only. A
+plugin is imported when an encoding needs it, or when a report is asked for; a broken one is kept
+with its reason and never stops the others.
+
+Order in which plugins are asked for an encoding (the first that offers encoding and target wins):
+
+1. the one that the user's routes name for the encoding, and then no other;
+2. the plugin that has the encoding's name;
+3. those of our own distribution, by name;
+4. all others, by name, then distribution.
+
+Within a plugin the first device of the target wins; target ``auto`` takes the first device at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from wasinn_host.nn.checks import check_backend_class, check_devices, check_graph
+from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
+from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSource, Target
+
+__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "near"]
+
+ENTRY_POINT_GROUP: Final = "wasinn.backends"
+_OWN_DISTRIBUTION: Final = "wasinn-host"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginReport:
+    """One plugin, for people and programs.
+
+    Attributes:
+        name: the entry point's name.
+        distribution: the installed project it comes from; empty when added by a program.
+        version: of that project.
+        location: ``module:class``.
+        encodings: sorted; empty while not imported or when broken.
+        devices: as the plugin lists them; empty while not imported or when broken.
+        error: why it can not be used; empty when it can, or when nobody has tried.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    location: str
+    encodings: tuple[str, ...] = ()
+    devices: tuple[Device, ...] = ()
+    error: str = ""
+
+    @property
+    def who(self) -> str:
+        """Plugin, distribution and version, as messages name them."""
+        origin = f"{self.distribution} {self.version}" if self.distribution else "this program"
+        return f"backend plugin {self.name} of {origin} ({self.location})"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedGraph:
+    """A graph together with where it went.
+
+    Attributes:
+        graph: from the backend.
+        encoding: what it was loaded as; never ``autodetect``.
+        device: where it runs.
+        who: the plugin, as messages name it.
+    """
+
+    graph: Graph
+    encoding: str
+    device: Device
+    who: str
+
+
+class _Plugin:
+    """A found plugin; the backend object is made on first use and then kept."""
+
+    def __init__(self, report: PluginReport, load: Callable[[], object]) -> None:
+        self.report = report
+        self.backend: Backend | None = None
+        self._tried = False
+        self._load = load
+        self._lock = threading.Lock()
+
+    def open(self, options: Mapping[str, str]) -> Backend | None:
+        """The backend; None when it is broken, and then the report says why.
+
+        The first call imports, checks and makes it. Others that need the same plugin wait for
+        that; those that need another one do not.
+        """
+        with self._lock:
+            if not self._tried and not self.report.error:
+                self._make(options)
+                self._tried = True
+            return self.backend
+
+    def _make(self, options: Mapping[str, str]) -> None:
+        who = self.report.who
+        path_before = list(sys.path)
+        try:
+            # stdout belongs to the guest: what a plugin prints while it is imported goes to stderr.
+            with contextlib.redirect_stdout(sys.stderr):
+                loaded = self._load()
+                if sys.path != path_before:
+                    sys.path[:] = path_before
+                    raise PluginError(f"{who}: changes sys.path when it is imported")
+                cls = check_backend_class(loaded, who)
+                _check_options(cls, options, who)
+                backend = cls(options)
+                devices = check_devices(backend.devices(), who)
+        except PluginError as error:
+            self.report = replace(self.report, error=error.message)
+        except WasiNnError as error:  # a value of the options that the backend refuses
+            self.report = replace(self.report, error=f"{who}: {error.message}")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit: nothing a plugin does stops the others
+            self.report = replace(self.report, error=f"{who}: {_one_line(error)}")
+        else:
+            self.backend = backend
+            self.report = replace(
+                self.report, encodings=tuple(sorted(cls.encodings)), devices=devices
+            )
+
+
+class BackendRegistry:
+    """All backends of a host. Safe to share between threads and guests.
+
+    Args:
+        options: for each plugin's name, the user's options for it.
+        routes: for each encoding, the name of the only plugin to ask.
+        discover: whether to look for installed plugins; `add` works either way.
+    """
+
+    def __init__(
+        self,
+        *,
+        options: Mapping[str, Mapping[str, str]] | None = None,
+        routes: Mapping[str, str] | None = None,
+        discover: bool = True,
+    ) -> None:
+        self._options = dict(options or {})
+        self._routes = dict(routes or {})
+        self._discover = discover
+        self._plugins: list[_Plugin] | None = None
+        self._added: list[_Plugin] = []
+        self._lock = threading.Lock()
+
+    def add(self, name: str, cls: type[Backend]) -> None:
+        """Adds a backend class of the running program; it goes before installed plugins.
+
+        Raises:
+            PluginError: the class breaks the plugin contract, or the name is taken.
+        """
+        report = PluginReport(name, "", "", f"{cls.__module__}:{cls.__qualname__}")
+        check_backend_class(cls, report.who)
+        with self._lock:
+            for other in self._added:
+                if other.report.name == name:
+                    raise PluginError(f"{report.who}: the name is taken by {other.report.who}")
+            self._added.append(_Plugin(report, lambda: cls))
+
+    def installed(self) -> tuple[PluginReport, ...]:
+        """What is there, without importing anything that was not imported before."""
+        with self._lock:
+            return tuple(plugin.report for plugin in self._all())
+
+    def report(self) -> tuple[PluginReport, ...]:
+        """Imports every plugin and says what each offers, or why it is broken."""
+        with self._lock:
+            plugins = self._all()
+        for plugin in plugins:
+            self._open(plugin)
+        return tuple(plugin.report for plugin in plugins)
+
+    def load(self, source: ModelSource, target: Target) -> LoadedGraph:
+        """Loads a model on the device that encoding and target lead to.
+
+        Args:
+            source: the model; its encoding must be a real one.
+            target: where to run it.
+
+        Raises:
+            WasiNnError: ``invalid_encoding`` when no plugin reads the encoding,
+                ``unsupported_operation`` when none offers the target for it (there is no silent
+                step down to the CPU), else what the backend raises.
+        """
+        plugin, backend, device = self._find(source.encoding, target)
+        who = plugin.report.who
+        try:
+            graph = check_graph(backend.load(source, device), who)
+        except WasiNnError:
+            raise
+        except MemoryError as error:
+            raise WasiNnError(
+                ErrorKind.TOO_LARGE, f"{who}: not enough memory to load the model"
+            ) from error
+        except Exception as error:
+            raise WasiNnError(
+                ErrorKind.RUNTIME_ERROR, f"{who}: load() failed: {_one_line(error)}"
+            ) from error
+        return LoadedGraph(graph, source.encoding, device, who)
+
+    def close(self) -> None:
+        """Closes the backends that were made. Graphs must be closed before."""
+        with self._lock:
+            plugins, self._plugins = self._plugins or [], []
+            for plugin in [*self._added, *plugins]:
+                if plugin.backend is not None:
+                    plugin.backend.close()
+                    plugin.backend = None
+            self._added = []
+
+    def _all(self) -> list[_Plugin]:
+        if self._plugins is None:
+            self._plugins = _installed_plugins() if self._discover else []
+        added = {plugin.report.name for plugin in self._added}
+        return [*self._added, *(p for p in self._plugins if p.report.name not in added)]
+
+    def _open(self, plugin: _Plugin) -> Backend | None:
+        return plugin.open(self._options.get(plugin.report.name, {}))
+
+    def _find(self, encoding: str, target: Target) -> tuple[_Plugin, Backend, Device]:
+        asked: list[_Plugin] = []
+        serving: list[_Plugin] = []
+        route = self._routes.get(encoding)
+        with self._lock:
+            plugins = self._in_order(encoding, route)
+        for plugin in plugins:
+            asked.append(plugin)
+            backend = self._open(plugin)
+            if backend is None:
+                continue
+            encodings = plugin.report.encodings
+            if encoding not in encodings and not (route and ANY_ENCODING in encodings):
+                continue
+            serving.append(plugin)
+            for device in plugin.report.devices:
+                if target in (device.target, Target.AUTO):
+                    return plugin, backend, device
+        raise self._nobody(encoding, target, route, asked, serving)
+
+    def _in_order(self, encoding: str, route: str | None) -> list[_Plugin]:
+        plugins = self._all()
+        if route is not None:
+            return [p for p in plugins if p.report.name == route]
+        return sorted(
+            plugins,
+            key=lambda p: (
+                p.report.name != encoding,
+                p.report.distribution not in ("", _OWN_DISTRIBUTION),
+                p.report.name,
+                p.report.distribution,
+            ),
+        )
+
+    def _nobody(
+        self,
+        encoding: str,
+        target: Target,
+        route: str | None,
+        asked: Sequence[_Plugin],
+        serving: Sequence[_Plugin],
+    ) -> WasiNnError:
+        if route is not None and not asked:
+            names = [report.name for report in self.installed()]
+            return WasiNnError(
+                ErrorKind.INVALID_ENCODING,
+                f"encoding {encoding} is routed to the backend {route}, which is not installed; "
+                f"{near(route, names)}",
+            )
+        if serving:
+            offers = "; ".join(
+                p.report.name
+                + ": "
+                + ", ".join(f"{d.target.value} ({d.id})" for d in p.report.devices)
+                for p in serving
+            )
+            return WasiNnError(
+                ErrorKind.UNSUPPORTED_OPERATION,
+                f"no device for target {target.value} with encoding {encoding}; there is: {offers}",
+            )
+        broken = [f"\n  {p.report.error}" for p in asked if p.report.error]
+        known = sorted({e for p in asked for e in p.report.encodings})
+        return WasiNnError(
+            ErrorKind.INVALID_ENCODING,
+            f"no backend for encoding {encoding}; {near(encoding, known)}"
+            + (f"\nbroken plugins:{''.join(broken)}" if broken else ""),
+        )
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """The part of a message that helps after an unknown word."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}there is: {', '.join(known) or 'nothing'}"
+
+
+def _check_options(cls: type[Backend], options: Mapping[str, str], who: str) -> None:
+    for name in options:
+        if name not in cls.options:
+            raise PluginError(f"{who}: unknown option {name}; {near(name, sorted(cls.options))}")
+
+
+def _installed_plugins() -> list[_Plugin]:
+    """Reads the installed distributions' metadata; of two equal names only one may stay.
+
+    Our own plugins can not be replaced by installing something; among others, the distribution
+    that sorts first keeps the name, so that the choice does not depend on the order of sys.path.
+    """
+    from importlib.metadata import entry_points
+
+    plugins = []
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        dist = point.dist
+        report = PluginReport(
+            point.name, dist.name if dist else "", dist.version if dist else "", point.value
+        )
+        plugins.append(_Plugin(report, point.load))
+    plugins.sort(
+        key=lambda p: (
+            p.report.name,
+            p.report.distribution != _OWN_DISTRIBUTION,
+            p.report.distribution,
+            p.report.location,
+        )
+    )
+    keepers: dict[str, PluginReport] = {}
+    for plugin in plugins:
+        keeper = keepers.setdefault(plugin.report.name, plugin.report)
+        if keeper is not plugin.report:
+            plugin.report = replace(
+                plugin.report,
+                error=f"{plugin.report.who}: the name is taken by {keeper.who}; "
+                "uninstall one of them",
+            )
+    return plugins
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,95 @@
+"""What can go wrong in WASI-NN, as kinds, and the one table that turns kinds into guest numbers.
+
+Kinds are independent of any ABI. A codec picks the column of numbers its guests were built for;
+only the witx column exists so far, others are added here and nowhere else.
+
+    WasinnError (wasinn_runtime.errors)
+    └── WasiNnError       a call failed; ``kind`` says how, the guest sees a number
+        ├── OutputTooSmall    the guest's buffer does not hold the output; ``needed`` bytes would
+        └── PluginError       a backend plugin is broken or misbehaves; the message names it
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from wasinn_runtime.errors import WasinnError
+
+__all__ = ["WITX_ERRNO", "ErrorKind", "OutputTooSmall", "PluginError", "WasiNnError"]
+
+
+class ErrorKind(enum.Enum):
+    """How a WASI-NN call failed; the value is the word of the witx file."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    INVALID_ENCODING = "invalid_encoding"
+    MISSING_MEMORY = "missing_memory"
+    BUSY = "busy"
+    RUNTIME_ERROR = "runtime_error"
+    UNSUPPORTED_OPERATION = "unsupported_operation"
+    TOO_LARGE = "too_large"
+    NOT_FOUND = "not_found"
+
+
+WITX_ERRNO: Final[Mapping[ErrorKind, int]] = MappingProxyType(
+    {
+        ErrorKind.INVALID_ARGUMENT: 1,
+        ErrorKind.INVALID_ENCODING: 2,
+        ErrorKind.MISSING_MEMORY: 3,
+        ErrorKind.BUSY: 4,
+        ErrorKind.RUNTIME_ERROR: 5,
+        ErrorKind.UNSUPPORTED_OPERATION: 6,
+        ErrorKind.TOO_LARGE: 7,
+        ErrorKind.NOT_FOUND: 8,
+    }
+)
+"""``nn_errno`` of ``wasi_ephemeral_nn``; 0 is success. Source: wasi-nn.witx."""
+
+
+class WasiNnError(WasinnError):
+    """A WASI-NN operation failed.
+
+    Args:
+        kind: what the guest is told, through its ABI's table of numbers.
+        message: for people: where, what was expected, what came, what to do.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str) -> None:
+        self.kind = kind
+        self.message = message
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}: {self.message}"
+
+
+class OutputTooSmall(WasiNnError):
+    """The guest's buffer is smaller than the output.
+
+    Args:
+        needed: bytes that the output has.
+        offered: bytes that the guest's buffer has.
+        index: which output.
+    """
+
+    def __init__(self, needed: int, offered: int, index: int) -> None:
+        self.needed = needed
+        self.offered = offered
+        super().__init__(
+            ErrorKind.TOO_LARGE,
+            f"output {index} has {needed} bytes, the guest's buffer {offered}; "
+            f"call again with a buffer of at least {needed} bytes",
+        )
+
+
+class PluginError(WasiNnError):
+    """A backend plugin can not be used, or broke the plugin contract.
+
+    Guests see ``runtime_error``: it is not their doing.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.RUNTIME_ERROR, message)

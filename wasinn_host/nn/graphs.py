@@ -1,0 +1,271 @@
+"""Graphs that are shared: reference counts, and the host's registry of named graphs.
+
+Named graphs belong to the host. Guests reach them by exact name only, and a name is never a path:
+it is compared with the registered ones, whatever characters it has.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wasinn_host.nn.discovery import BackendRegistry, LoadedGraph, near
+from wasinn_host.nn.errors import ErrorKind, WasiNnError
+from wasinn_host.nn.plugin import ENCODINGS, Graph, ModelSource, Target
+from wasinn_host.nn.sniff import sniff_encoding
+from wasinn_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["AUTODETECT", "GraphRegistry", "PreloadSpec", "SharedGraph", "load_model"]
+
+AUTODETECT = "autodetect"
+_TARGET_WORDS = {target.value: target for target in Target} | {"npu": Target.TPU}
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadSpec:
+    """A named graph, as ``--nn-preload NAME:ENCODING:TARGET:PATH`` says it.
+
+    Attributes:
+        name: what guests call it.
+        encoding: one of the encodings that backends read, or ``autodetect``.
+        target: where it shall run.
+        path: the model's file.
+    """
+
+    name: str
+    encoding: str
+    target: Target
+    path: Path
+
+    @classmethod
+    def parse(cls, text: str) -> PreloadSpec:
+        """Reads the command line's form. The path may contain colons, the rest may not.
+
+        An encoding that is none of the standard ones is accepted, for plugins may have their own,
+        unless it looks like a slip of the pen.
+
+        Raises:
+            UsageError: says which part is wrong, and what it could have been.
+        """
+        parts = text.split(":", 3)
+        if len(parts) != 4 or not all(parts):
+            raise UsageError(
+                f"preload {text!r}: expected NAME:ENCODING:TARGET:PATH, "
+                "for example minilm:onnx:cpu:model.onnx"
+            )
+        name, encoding, target_word, path = parts
+        target = _TARGET_WORDS.get(target_word)
+        if target is None:
+            raise UsageError(
+                f"preload {text!r}: unknown target {target_word!r}; "
+                f"{near(target_word, sorted(_TARGET_WORDS))}"
+            )
+        known = (*ENCODINGS, AUTODETECT)
+        if encoding not in known:
+            from difflib import get_close_matches
+
+            if encoding != encoding.lower() or get_close_matches(encoding, known, n=1, cutoff=0.7):
+                raise UsageError(
+                    f"preload {text!r}: unknown encoding {encoding!r}; "
+                    f"{near(encoding.lower(), known)}"
+                )
+        from pathlib import Path
+
+        return cls(name, encoding, target, Path(path))
+
+
+class SharedGraph:
+    """A loaded graph with a reference count; it is closed when the last reference goes.
+
+    Args:
+        loaded: the graph and where it went. The new object has one reference.
+        on_close: called after the graph was closed, for the books of the guest who loaded it.
+    """
+
+    def __init__(self, loaded: LoadedGraph, on_close: Callable[[], None] | None = None) -> None:
+        self.graph: Graph = loaded.graph
+        self.encoding = loaded.encoding
+        self.device = loaded.device
+        self.who = loaded.who
+        self._on_close = on_close
+        self._references = 1
+        self._lock = threading.Lock()
+
+    def retain(self) -> SharedGraph:
+        """One reference more."""
+        with self._lock:
+            if self._references == 0:
+                raise WasiNnError(ErrorKind.NOT_FOUND, "the graph has been closed by the host")
+            self._references += 1
+        return self
+
+    def release(self) -> None:
+        """One reference less."""
+        with self._lock:
+            self._references -= 1
+            is_last = self._references == 0
+        if is_last:
+            try:
+                self.graph.close()
+            finally:
+                if self._on_close is not None:
+                    self._on_close()
+
+
+def load_model(
+    backends: BackendRegistry,
+    encoding: str,
+    target: Target,
+    builders: tuple[bytes, ...] = (),
+    paths: tuple[Path, ...] = (),
+) -> LoadedGraph:
+    """Loads a model after resolving ``autodetect``.
+
+    Args:
+        backends: who can load it.
+        encoding: its encoding, or ``autodetect``.
+        target: where to run it.
+        builders: its bytes, from a guest; or
+        paths: its files, from the host's user.
+
+    Raises:
+        WasiNnError: ``invalid_encoding`` when nothing is detected, ``not_found`` when a file is
+            missing, else as `BackendRegistry.load`.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise WasiNnError(ErrorKind.NOT_FOUND, f"there is no model file {path}")
+    if encoding == AUTODETECT:
+        heads = builders or tuple(_head(path) for path in paths)
+        found = sniff_encoding(heads)
+        if found is None:
+            raise WasiNnError(
+                ErrorKind.INVALID_ENCODING,
+                "autodetect: the model's first bytes match none of the encodings "
+                f"{', '.join(ENCODINGS)}; name the encoding",
+            )
+        encoding = found
+    return backends.load(ModelSource(encoding, builders, paths), target)
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise WasiNnError(
+            ErrorKind.NOT_FOUND, f"model file {path} can not be read: {error.strerror}"
+        ) from error
+
+
+@dataclass(slots=True)
+class _Named:
+    """A registered graph; loaded on first use, or before."""
+
+    encoding: str
+    target: Target
+    builders: tuple[bytes, ...]
+    paths: tuple[Path, ...]
+    shared: SharedGraph | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class GraphRegistry:
+    """Named graphs of a host: each loaded once, shared by all guests. Safe between threads.
+
+    Args:
+        backends: who loads them; also used for models that guests bring themselves.
+    """
+
+    def __init__(self, backends: BackendRegistry) -> None:
+        self.backends = backends
+        self._named: dict[str, _Named] = {}
+        self._lock = threading.Lock()
+
+    def preload(self, spec: PreloadSpec, *, eager: bool = False) -> None:
+        """Registers a model file; see `register`."""
+        self.register(spec.name, spec.encoding, spec.target, paths=(spec.path,), eager=eager)
+
+    def register(
+        self,
+        name: str,
+        encoding: str,
+        target: Target,
+        *,
+        builders: Sequence[bytes] = (),
+        paths: Sequence[Path] = (),
+        eager: bool = False,
+    ) -> None:
+        """Makes a model known under a name.
+
+        Args:
+            name: what guests call it; any non-empty text.
+            encoding: its encoding, or ``autodetect``.
+            target: where it shall run.
+            builders: the model's bytes, or
+            paths: the model's files.
+            eager: load now instead of when the first guest asks.
+
+        Raises:
+            UsageError: no name, the name is taken, or not exactly one of builders and paths.
+            WasiNnError: when loading eagerly fails; the name is not registered then.
+        """
+        if not name:
+            raise UsageError("a named graph needs a name")
+        if bool(builders) == bool(paths):
+            raise UsageError(f"named graph {name!r}: give either builders or paths")
+        entry = _Named(encoding, target, tuple(builders), tuple(paths))
+        if eager:
+            self._load(entry)
+        with self._lock:
+            if name not in self._named:
+                self._named[name] = entry
+                return
+        if entry.shared is not None:
+            entry.shared.release()
+        raise UsageError(f"named graph {name!r}: the name is taken")
+
+    def names(self) -> tuple[str, ...]:
+        """The registered names, sorted."""
+        with self._lock:
+            return tuple(sorted(self._named))
+
+    def get(self, name: str) -> SharedGraph:
+        """The graph of that name, loaded now if it was not yet; one reference is the caller's.
+
+        Many callers at a time cause one load. A failed load is tried again by the next caller.
+
+        Raises:
+            WasiNnError: ``not_found`` for an unknown name, else what loading raises.
+        """
+        with self._lock:
+            entry = self._named.get(name)
+        if entry is None:
+            raise WasiNnError(
+                ErrorKind.NOT_FOUND,
+                f"no graph is named {name[:80]!r}; {near(name[:80], self.names())}",
+            )
+        with entry.lock:
+            return (entry.shared or self._load(entry)).retain()
+
+    def close(self) -> None:
+        """Forgets all names. Graphs that guests still hold stay until those let go of them."""
+        with self._lock:
+            entries, self._named = list(self._named.values()), {}
+        for entry in entries:
+            with entry.lock:
+                if entry.shared is not None:
+                    entry.shared.release()
+                    entry.shared = None
+
+    def _load(self, entry: _Named) -> SharedGraph:
+        loaded = load_model(
+            self.backends, entry.encoding, entry.target, entry.builders, entry.paths
+        )
+        entry.shared = SharedGraph(loaded)
+        return entry.shared
