@@ -1,4 +1,4 @@
-"""A WebAssembly runtime whose native code is generated through LLVM. Knows neither WASI nor WASI-NN.
+"""A WebAssembly runtime whose native code LLVM generates. Knows neither WASI nor WASI-NN.
 
 >>> engine = Engine()
 >>> module = Module(engine, wasm_bytes)

@@ -4,7 +4,7 @@
     ├── Malformed            bytes that are not a WebAssembly module
     ├── Invalid              a module that breaks a validation rule
     ├── LinkError            an import that is missing or does not match
-    ├── Trap                 the guest did what the specification stops (``code`` is the spec's text)
+    ├── Trap                 the guest did what the specification stops; ``code`` is its text
     │   ├── Exhaustion       call stack exhausted
     │   └── Interrupted      a deadline passed or somebody cancelled the call
     ├── GuestExit            the guest asked to end (``proc_exit``); not a failure by itself

@@ -9,7 +9,8 @@ else knows an offset. All structures are little endian with 8-byte cells.
     TableDef       one per table; its base never moves
     FuncRef        what a ``funcref`` points to: a function with its context and type
     HostContext    the context (instead of a VMContext) of a function written in Python
-    Activation     one per call from Python into a guest: where traps and stops come back to
+    Activation     one per call from Python into a guest: its arguments and results, and where
+                   traps and stops come back to
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class Activation:
     TRAP_CODE = 16  # i64: a TrapCode, when the call ended by one
     TRAP_PC = 24  # i64: where, as a code address
     OUTER = 32  # ptr: the activation of the same thread that was there before
-    JMP_BUF = 64  # 200 bytes on x86-64, 312 on aarch64 (glibc and musl are smaller)
-    BYTES = 64 + 448
+    JMP_BUF = 64  # 200 bytes on x86-64, 312 on aarch64 with glibc; less with musl
+    SLOTS = 64 + 448  # arguments, then results, of the call
 
 
 class VMContext:

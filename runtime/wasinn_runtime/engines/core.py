@@ -68,8 +68,13 @@ def core() -> Core:
     stop_signal = int(signal.SIGRTMIN) + 5
     built = Core(code, code.addresses, stop_signal)
     flags = _SA_SIGINFO | _SA_NODEFER
-    _install(libc, signal.SIGSEGV, built.addresses["wasinn_on_fault"], flags | _SA_ONSTACK,
-             built.addresses["wasinn_previous_fault"])
+    _install(
+        libc,
+        signal.SIGSEGV,
+        built.addresses["wasinn_on_fault"],
+        flags | _SA_ONSTACK,
+        built.addresses["wasinn_previous_fault"],
+    )
     _install(libc, stop_signal, built.addresses["wasinn_on_stop"], flags | _SA_RESTART, None)
     main = threading.main_thread().ident
     ctypes.c_uint64.from_address(code.addresses["wasinn_main_thread"]).value = main or 0

@@ -86,7 +86,7 @@ class Engine:
         self.cache = CodeCache(directory / "code") if self.config.cache else None
         self._maps: list[FunctionMap] = []
 
-    # -- what stores ask for --------------------------------------------------------------------
+    # -- what stores ask for ---------------------------------------------------------------------
 
     def signature(self, ty: FuncType) -> int:
         """The process-wide number of a function type; equal types have equal numbers."""
@@ -140,7 +140,7 @@ class Engine:
                 return label
         return None
 
-    # -- compiling ------------------------------------------------------------------------------
+    # -- compiling -------------------------------------------------------------------------------
 
     def add_map(self, function_map: FunctionMap) -> None:
         with _lock:
@@ -164,8 +164,6 @@ class Engine:
             if cache:
                 cache.put(key, image)
         return image
-
-
 
 
 class Module:
@@ -274,5 +272,3 @@ class Module:
         table = self._code.addresses[ENTRIES_SYMBOL]
         addresses = (ctypes.c_uint64 * len(defined)).from_address(table)
         return dict(zip(defined, addresses, strict=True))
-
-

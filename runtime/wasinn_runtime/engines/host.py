@@ -1,4 +1,4 @@
-"""This machine as LLVM sees it, and machine code in this process. The only file that imports llvmlite.
+"""This machine as LLVM sees it, and code in this process. The only file that imports llvmlite.
 
 llvmlite takes a lock of its own around every LLVM call and releases the GIL meanwhile.
 """

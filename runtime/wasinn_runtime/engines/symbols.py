@@ -1,6 +1,7 @@
 """Which guest function a code address lies in, from the object file's symbol table.
 
-Read only when a trap needs a name. An ELF64 reader for exactly that; source: System V ABI, chapter 4.
+Read only when a trap needs a name. An ELF64 reader for exactly that; source: System V ABI,
+chapter 4.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def _cast(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     return w.let(f"{row.meaning[1]} {_type(row)} {a[0]} to {LLVM_TYPE[_result(row)]}")
 
 
-# --- floating point ----------------------------------------------------------------------------
+# --- floating point -----------------------------------------------------------------------------
 
 
 def _quieted(w: FunctionWriter, ty: ValType, value: str) -> str:

@@ -19,7 +19,6 @@ from wasinn_runtime.lower.writer import (
     INVARIANT,
     LLVM_TYPE,
     FunctionWriter,
-    native_params,
     native_result,
 )
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
@@ -94,7 +93,7 @@ class _Lowering:
             f"({context}{', ' if params else ''}{params}) #0"
         )
 
-    # -- services of Frame ---------------------------------------------------------------------
+    # -- services of Frame -----------------------------------------------------------------------
 
     def memory_base(self, index: int) -> str:
         return self._bases[index]
@@ -185,7 +184,7 @@ class _Lowering:
             return words[4]
         return self.w.let(f"icmp ne i32 {value}, 0")
 
-    # -- blocks -------------------------------------------------------------------------------------
+    # -- blocks ----------------------------------------------------------------------------------
 
     def branch(self, depth: int) -> str:
         """Note an edge from here to a block's label and give the label."""
@@ -252,7 +251,7 @@ def _handler(family: str) -> Callable[[_Handler], _Handler]:
     return register
 
 
-# --- blocks and branches -------------------------------------------------------------------------
+# --- blocks and branches ------------------------------------------------------------------------
 
 
 @_handler("block")
@@ -382,7 +381,7 @@ def _nop(f: _Lowering, row: Opcode, immediate: object) -> None:
     pass
 
 
-# --- calls ---------------------------------------------------------------------------------------------
+# --- calls --------------------------------------------------------------------------------------
 
 
 @_handler("call")
@@ -417,7 +416,7 @@ def _call_indirect(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.call(f.module.types[type_index], callee, context)
 
 
-# --- parametric and local ------------------------------------------------------------------------------
+# --- parametric and local -----------------------------------------------------------------------
 
 
 @_handler("drop")
@@ -445,7 +444,8 @@ def _local_tee(f: _Lowering, row: Opcode, immediate: object) -> None:
 
 @_handler("const")
 def _const(f: _Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, int) and row.results is not None
+    assert isinstance(immediate, int)
+    assert row.results is not None
     ty = row.results[0]
     is_float = ty in (ValType.F32, ValType.F64)
     f.stack.append(float_immediate(ty, immediate) if is_float else str(immediate))
@@ -460,7 +460,7 @@ def _select(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.stack.append(f.w.let(f"select i1 {condition}, {t} {first}, {t} {second}"))
 
 
-# --- everything else comes from the tables of meanings ---------------------------------------------------
+# --- everything else comes from the tables of meanings ------------------------------------------
 
 _UNTYPED_OPERANDS = {
     "global.get": 0,

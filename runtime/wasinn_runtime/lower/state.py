@@ -198,7 +198,7 @@ def _data_drop(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[s
     return []
 
 
-# --- globals -----------------------------------------------------------------------------------------
+# --- globals ------------------------------------------------------------------------------------
 
 
 def _global_cell(f: Frame, index: int) -> str:
@@ -224,7 +224,7 @@ def _global_set(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
     return []
 
 
-# --- tables and references ---------------------------------------------------------------------------
+# --- tables and references ----------------------------------------------------------------------
 
 
 def table_def(f: Frame, index: int) -> str:

@@ -12,6 +12,7 @@ from wasinn_runtime.abi.layout import (
     MAX_ARENAS,
     SLOT_BYTES,
     Activation,
+    FuncRef,
     HostContext,
     MemoryDef,
     StoreContext,
@@ -25,11 +26,10 @@ from wasinn_runtime.lower.writer import (
     LLVM_TYPE,
     METADATA,
     FunctionWriter,
-    native_params,
     native_result,
 )
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import PAGE_SIZE, ExternKind, FuncType
+from wasinn_runtime.spec.types import PAGE_SIZE, ExternKind, FuncType, ValType
 
 __all__ = [
     "CORE_SYMBOLS",
@@ -128,7 +128,7 @@ def module_unit(module: ParsedModule, bodies: Iterable[tuple[int, Body]]) -> str
     return "\n".join(parts)
 
 
-# --- trampolines -------------------------------------------------------------------------------------
+# --- trampolines --------------------------------------------------------------------------------
 
 
 def trampoline_names(ty: FuncType) -> tuple[str, str]:
@@ -179,7 +179,12 @@ def _leave(ty: FuncType, name: str) -> str:
     w = FunctionWriter(f"define fastcc {native_result(ty)} @{name}(ptr %vm{params}) #0")
     slots = w.let(f"alloca [{cells} x i64]")
     for i, t in enumerate(ty.params):
-        w.do(f"store {LLVM_TYPE[t]} %p{i}, ptr {w.field(slots, i * SLOT_BYTES)}")
+        kind, value = LLVM_TYPE[t], f"%p{i}"
+        if t is ValType.F32:
+            kind, value = "i32", w.let(f"bitcast float {value} to i32")
+        if kind == "i32":  # Python reads whole slots
+            kind, value = "i64", w.let(f"zext i32 {value} to i64")
+        w.do(f"store {kind} {value}, ptr {w.field(slots, i * SLOT_BYTES)}")
     store = w.let(f"load ptr, ptr {w.field('%vm', HostContext.STORE)}")
     limit = w.let(f"load i64, ptr {w.field(store, StoreContext.HOST_STACK_LIMIT)}")
     here = w.let(f"ptrtoint ptr {slots} to i64")
@@ -206,14 +211,12 @@ def _leave(ty: FuncType, name: str) -> str:
     else:
         whole = "poison"
         for i, (t, value) in enumerate(results):
-            whole = w.let(
-                f"insertvalue {native_result(ty)} {whole}, {LLVM_TYPE[t]} {value}, {i}"
-            )
+            whole = w.let(f"insertvalue {native_result(ty)} {whole}, {LLVM_TYPE[t]} {value}, {i}")
         w.do(f"ret {native_result(ty)} {whole}")
     return w.finish()
 
 
-# --- the core --------------------------------------------------------------------------------------------
+# --- the core -----------------------------------------------------------------------------------
 
 
 def core_unit(si_addr: int, context_pc: int) -> str:
@@ -361,7 +364,7 @@ done:
 }}
 
 ; 0: the function returned; 1: it ended early, the activation says why.
-define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %array, ptr %native, ptr %vm, ptr %slots) {{
+define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
   %key = load i32, ptr @wasinn_key
   %outer = call ptr @pthread_getspecific(i32 %key)
   %outer_p = getelementptr i8, ptr %act, i64 {Activation.OUTER}
@@ -398,6 +401,13 @@ refuse:
   store i64 {TrapCode.INTERRUPTED.value}, ptr %code_p
   br label %ended
 go:
+  %native_p = getelementptr i8, ptr %function, i64 {FuncRef.NATIVE}
+  %native = load ptr, ptr %native_p
+  %vm_p = getelementptr i8, ptr %function, i64 {FuncRef.CONTEXT}
+  %vm = load ptr, ptr %vm_p
+  %array_p = getelementptr i8, ptr %function, i64 {FuncRef.ARRAY}
+  %array = load ptr, ptr %array_p
+  %slots = getelementptr i8, ptr %act, i64 {Activation.SLOTS}
   call void %array(ptr %native, ptr %vm, ptr %slots)
   br label %ended
 ended:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.abi.layout import FuncRef, HostContext
+from wasinn_runtime.abi.layout import Activation, FuncRef, HostContext
 from wasinn_runtime.errors import ValueRangeError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.values import from_bits, from_slots, result_slots, to_slots
@@ -18,7 +20,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Func", "HostFunction", "host_reference"]
 
+_INTEGERS = (ValType.I32, ValType.I64)
 _SUCCESS = 1  # what dispatch returns; ctypes gives 0 when an exception escapes
+
+
+# Slots hold little-endian values; what a 4-byte one leaves of its slot does not matter.
+_FORMATS = {ValType.I32: "i4x", ValType.I64: "q", ValType.F32: "f4x", ValType.F64: "d"}
+_FIRST = Activation.SLOTS // 8
+
+
+@cache
+def _codec(types: tuple[ValType, ...]) -> struct.Struct | None:
+    """Packs values of these types into slots; None when they are not all numbers."""
+    if not all(t in _FORMATS for t in types):
+        return None
+    return struct.Struct("<" + "".join(_FORMATS[t] for t in types))
 
 
 class HostFunction:
@@ -33,7 +49,16 @@ class HostFunction:
         unsigned: integer arguments arrive unsigned.
     """
 
-    __slots__ = ("_caller", "_function", "_masks", "_plain", "_simple", "_store", "_type", "name")
+    __slots__ = (
+        "_caller",
+        "_function",
+        "_largest",
+        "_simple",
+        "_store",
+        "_type",
+        "_unsigned",
+        "name",
+    )
 
     def __init__(
         self,
@@ -49,37 +74,38 @@ class HostFunction:
         self._function = function
         self._caller = caller
         self.name = name
-        integers = (ValType.I32, ValType.I64)
-        # The common case of system interfaces: unsigned integers in, at most one integer out.
-        self._simple = unsigned and all(t in integers for t in (*type.params, *type.results))
-        self._simple = self._simple and len(type.results) <= 1
-        self._masks = [0xFFFFFFFF if t is ValType.I32 else (1 << 64) - 1 for t in type.params]
-        self._plain = unsigned
+        self._unsigned = unsigned
+        # The common case of system interfaces: integers as they are, at most one integer back.
+        self._simple = unsigned and all(t in _INTEGERS for t in type.params)
+        self._largest = -1
+        if len(type.results) == 1:
+            self._largest = {ValType.I32: 0x7FFFFFFF, ValType.I64: (1 << 63) - 1}.get(
+                type.results[0], -1
+            )
 
     def run(self, slots: ctypes._Pointer[ctypes.c_uint64]) -> None:
         """Take the arguments from the slots, call, put the results there."""
-        ty, store = self._type, self._store
-        arguments: list[object]
-        if self._plain:
-            arguments = [
-                slots[i] & self._masks[i]
-                if t in (ValType.I32, ValType.I64)
-                else from_bits(store, t, slots[i])
-                for i, t in enumerate(ty.params)
-            ]
-        else:
-            arguments = [from_bits(store, t, slots[i]) for i, t in enumerate(ty.params)]
+        ty = self._type
+        bits = slots[: len(ty.params)]
+        arguments: list[object] = [*bits] if self._simple else self._values(bits)
         if self._caller is None:
             result = self._function(*arguments)
         else:
             result = self._function(self._caller, *arguments)
-        if self._simple and ty.results and type(result) is int:
-            mask = 0xFFFFFFFF if ty.results[0] is ValType.I32 else (1 << 64) - 1
-            if 0 <= result <= mask:
-                slots[0] = result
-                return
-        for i, bits in enumerate(result_slots(store, ty, result, self.name)):
-            slots[i] = bits
+        if type(result) is int and 0 <= result <= self._largest:
+            slots[0] = result
+            return
+        for i, value in enumerate(result_slots(self._store, ty, result, self.name)):
+            slots[i] = value
+
+    def _values(self, bits: list[int]) -> list[object]:
+        types = self._type.params
+        if not self._unsigned:
+            return from_slots(self._store, types, bits)
+        return [
+            value if t in _INTEGERS else from_bits(self._store, t, value)
+            for t, value in zip(types, bits, strict=True)
+        ]
 
     def fail(self, error: BaseException) -> None:
         self._store.raised = error
@@ -136,11 +162,9 @@ class Func:
         self.store = store
         self.type = type
         self.reference = reference
-        cells = (ctypes.c_uint64 * (FuncRef.BYTES // 8)).from_address(reference)
-        self._native = cells[FuncRef.NATIVE // 8]
-        self._context = cells[FuncRef.CONTEXT // 8]
-        self._array = cells[FuncRef.ARRAY // 8]
         self._room = max(len(type.params), len(type.results), 1)
+        self._pack = _codec(type.params)
+        self._unpack = _codec(type.results)
 
     @classmethod
     def at(cls, store: Store, reference: int) -> Func:
@@ -161,12 +185,28 @@ class Func:
         ty = self.type
         if len(args) != len(ty.params):
             raise ValueRangeError(f"expected {len(ty.params)} arguments {ty}, got {len(args)}")
-        slots = to_slots(self.store, ty.params, args)
-        after = self.store.invoke(self._array, self._native, self._context, slots, self._room)
-        if not ty.results:
-            return None
-        results = from_slots(self.store, ty.results, after)
-        return results[0] if len(results) == 1 else tuple(results)
+        store = self.store
+        activation = store.enter(self._room)
+        try:
+            pack = self._pack
+            try:
+                if pack is None:
+                    raise struct.error
+                pack.pack_into(activation, Activation.SLOTS, *args)
+            except (struct.error, OverflowError):  # references, unsigned integers, mistakes
+                given = to_slots(store, ty.params, args)
+                activation[_FIRST : _FIRST + len(args)] = [*given]
+            store.invoke(activation, self.reference)
+            if self._unpack is not None:
+                results = self._unpack.unpack_from(activation, Activation.SLOTS)
+            else:
+                slots = activation[_FIRST : _FIRST + len(ty.results)]
+                results = tuple(from_slots(store, ty.results, slots))
+        finally:
+            store.leave()
+        if len(results) == 1:
+            return results[0]
+        return results or None
 
     async def call_async(self, *args: object) -> object:
         """Call it in a worker thread, without blocking the event loop."""
@@ -182,5 +222,3 @@ class Func:
 
     def __repr__(self) -> str:
         return f"<Func {self.type}>"
-
-

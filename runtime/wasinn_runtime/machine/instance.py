@@ -158,7 +158,7 @@ class Instance:
         if parsed.start is not None:
             self._function(parsed.start)()
 
-    # -- building -------------------------------------------------------------------------------
+    # -- building --------------------------------------------------------------------------------
 
     def _put(self, offset: int, *values: int) -> None:
         start = self._first + offset // 8
@@ -167,8 +167,7 @@ class Instance:
     def _link(self, imports: Sequence[Extern | HostFunc]) -> None:
         layout = self.module.layout
         caller: Caller | None = None
-        for index, (wanted, given) in enumerate(zip(self.module.parsed.imports, imports, strict=True)):
-            del index
+        for wanted, given in zip(self.module.parsed.imports, imports, strict=True):
             if isinstance(given, HostFunc):
                 if caller is None and given.access_caller:
                     caller = Caller(self)
@@ -203,7 +202,7 @@ class Instance:
             if index < parsed.imported_functions:
                 self._references[index] = self._funcs[index]
                 source = (ctypes.c_uint64 * 4).from_address(self._funcs[index])
-                values.extend(source)
+                values.extend(list(source))
                 continue
             ty = parsed.func_type(index)
             enter, _ = store.engine.trampolines(ty)
@@ -252,7 +251,7 @@ class Instance:
                 at = self._evaluate(segment.at) & 0xFFFFFFFF
                 if at + len(values) > table.size:
                     raise Trap(TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS.text)
-                (ctypes.c_uint64 * len(values)).from_address(table.base + 8 * at)[:] = values
+                (ctypes.c_uint64 * len(values)).from_address(table.base + 8 * at)[:] = [*values]
             elif segment.mode is SegmentMode.PASSIVE:
                 kept = (ctypes.c_uint64 * len(values))(*values)
                 self.store.keep(kept)
@@ -352,5 +351,3 @@ def _limits_fit(found: Limits, wanted: Limits) -> bool:
     if found.min < wanted.min:
         return False
     return wanted.max is None or (found.max is not None and found.max <= wanted.max)
-
-

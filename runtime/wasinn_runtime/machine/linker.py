@@ -35,7 +35,9 @@ class Linker:
         """
         key = (module, name)
         if key in self._definitions and not self.allow_shadowing:
-            raise UsageError(f"{module!r} {name!r} is defined twice; set allow_shadowing to replace")
+            raise UsageError(
+                f"{module!r} {name!r} is defined twice; set allow_shadowing to replace"
+            )
         self._definitions[key] = item
 
     def define_func(
@@ -87,7 +89,9 @@ class Linker:
         return Instance(store, module, self.imports_of(module))
 
     def _complaint(self, parsed: ParsedModule, missing: list[tuple[str, str]]) -> str:
-        lines = [f"unknown import: {parsed.where} needs {len(missing)} definitions that nobody gives:"]
+        lines = [
+            f"unknown import: {parsed.where} needs {len(missing)} definitions that nobody gives:"
+        ]
         modules = sorted({module for module, _ in self._definitions})
         for module, name in missing:
             hint = ""

@@ -1,21 +1,31 @@
-"""The machine's side of native code: typed ways into the core, and the C library's calls it needs."""
+"""The machine's side of native code: ways into the core, and the C library calls it needs."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from wasinn_runtime.errors import LimitExceeded
 
-__all__ = ["DISPATCH_TYPE", "Core", "buffer", "close_pages", "open_pages", "release", "reserve", "stack_floor"]
+if TYPE_CHECKING:
+    Cells: TypeAlias = "ctypes.Array[ctypes.c_uint64]"
+
+__all__ = [
+    "DISPATCH_TYPE",
+    "Core",
+    "buffer",
+    "close_pages",
+    "open_pages",
+    "release",
+    "reserve",
+    "stack_floor",
+]
 
 # i32 dispatch(entry, slots): see machine/func.py
-DISPATCH_TYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_uint64)
-)
-_INVOKE_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 6)
+DISPATCH_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_uint64))
+_INVOKE_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3)
 _GROW_MEMORY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32)
 _GROW_TABLE_TYPE = ctypes.CFUNCTYPE(
     ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
@@ -38,7 +48,7 @@ class Core:
     Attributes:
         addresses: of every symbol the core exports.
         stop_signal: the signal that makes a thread look at its activation's stop mark.
-        invoke: ``(activation, store, array, native, context, slots)``; 0 when it returned.
+        invoke: ``(activation, store context, FuncRef)``, arguments and results in the activation; 0 when it returned.
     """
 
     def __init__(self, code: object, addresses: dict[str, int], stop_signal: int) -> None:
@@ -86,7 +96,7 @@ def release(address: int, byte_count: int) -> None:
     _libc.munmap(address, byte_count)
 
 
-# --- stacks ------------------------------------------------------------------------------------------
+# --- stacks -------------------------------------------------------------------------------------
 
 # Generated code may use the stack down to the floor; below it there is room for signal handlers and
 # C library calls, and for one call back into Python.
@@ -119,8 +129,6 @@ def _find_stack_floor() -> tuple[int, int]:
     return (low + min(_RED_ZONE, room // 8), low + min(_HOST_ROOM, room // 4))
 
 
-def buffer(byte_count: int) -> Any:
+def buffer(byte_count: int) -> Cells:
     """Zeroed memory at a fixed address, 16-byte aligned in practice as malloc gives it."""
     return (ctypes.c_uint64 * max(1, (byte_count + 7) // 8))()
-
-

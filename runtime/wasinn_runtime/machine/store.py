@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
 from wasinn_runtime.abi.layout import Activation, StoreContext
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from wasinn_runtime.machine.func import Func
 
 __all__ = ["Compiler", "Store"]
+
+# Calls with more arguments or results than this get an activation of their own.
+_USUAL_SLOTS = 32
 
 
 class Compiler(Protocol):
@@ -68,7 +71,7 @@ class Store:
         self._depth = 0
         self.raised: BaseException | None = None
 
-    # -- what lives in it ---------------------------------------------------------------------------
+    # -- what lives in it ------------------------------------------------------------------------
 
     def keep(self, thing: object) -> None:
         """Keep something alive as long as the store."""
@@ -101,7 +104,7 @@ class Store:
 
         return Func.at(self, reference)
 
-    # -- limits in time -----------------------------------------------------------------------------
+    # -- limits in time --------------------------------------------------------------------------
 
     def deadline(self, timeout_s: float | None) -> Deadline:
         """A context manager: calls that run when the time is over end with ``Interrupted``."""
@@ -111,61 +114,64 @@ class Store:
         """End the running call from any thread; later calls are refused as well."""
         self.interrupt.trigger(reason)
 
-    # -- calls ----------------------------------------------------------------------------------------
+    # -- calls -----------------------------------------------------------------------------------
 
-    def invoke(self, array: int, entry: int, context: int, slots: Sequence[int], room: int) -> (
-        list[int]
-    ):
-        """Call guest code.
+    def enter(self, room: int) -> ctypes.Array[ctypes.c_uint64]:
+        """Lock the store to this thread and give the activation of a call; ``leave`` must follow.
 
         Args:
-            array: the signature's way in.
-            entry: native entry of the function.
-            context: its VMContext or HostContext.
-            slots: the arguments.
             room: slots for the arguments or the results, whichever are more.
 
-        Returns:
-            All slots after the call.
-
         Raises:
-            Trap: and its kinds; or whatever a host function raised, as the same object.
             UsageError: another thread is calling into this store.
         """
-        me = threading.get_ident()
-        outermost = self._owner != me
-        if outermost:
+        depth = self._depth
+        if self._owner != get_ident():
             if not self._lock.acquire(blocking=False):
                 raise UsageError(
                     "the store is in use by another thread; give each thread a store of its own"
                 )
-            self._owner = me
+            self._owner = get_ident()
+            depth = 0
             floor, host_floor = native.stack_floor()
             self._context[StoreContext.STACK_FLOOR // 8] = floor
             self._context[StoreContext.HOST_STACK_LIMIT // 8] = host_floor
-        depth = self._depth
         self._depth = depth + 1
         if depth == len(self._activations):
-            self._activations.append(native.buffer(Activation.BYTES))
+            self._activations.append(native.buffer(Activation.SLOTS + 8 * _USUAL_SLOTS))
+        if room > _USUAL_SLOTS:
+            return native.buffer(Activation.SLOTS + 8 * room)
         activation = self._activations[depth]
         activation[0] = activation[1] = 0
+        return activation
+
+    def leave(self) -> None:
+        """End what ``enter`` began."""
+        self._depth -= 1
+        if self._depth == 0:
+            self._owner = None
+            self._lock.release()
+
+    def invoke(self, activation: ctypes.Array[ctypes.c_uint64], reference: int) -> None:
+        """Call guest code; arguments and results are in the activation's slots.
+
+        Args:
+            activation: from ``enter``.
+            reference: address of the FuncRef.
+
+        Raises:
+            Trap: and its kinds; or whatever a host function raised, as the same object.
+        """
         address = ctypes.addressof(activation)
-        values = (ctypes.c_uint64 * room)(*slots)
+        interrupt = self.interrupt
+        if not interrupt.begin(address):
+            raise self._interrupted()
         try:
-            if not self.interrupt.begin(address):
-                raise self._interrupted()
-            try:
-                ended = self.core.invoke(address, self.context, array, entry, context, values)
-            finally:
-                self.interrupt.end(address)
+            ended = self.core.invoke(address, self.context, reference)
         finally:
-            self._depth = depth
-            if outermost:
-                self._owner = None
-                self._lock.release()
+            interrupt.end(address)
         if ended:
             raise self._failure(activation)
-        return list(values)
 
     def _failure(self, activation: ctypes.Array[ctypes.c_uint64]) -> BaseException:
         """Why an activation ended early."""

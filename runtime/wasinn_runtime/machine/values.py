@@ -7,6 +7,7 @@ externref is any Python object, funcref a Func; None is null for both. v128 is a
 
 from __future__ import annotations
 
+import operator
 import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from wasinn_runtime.spec.types import FuncType, ValType
 if TYPE_CHECKING:
     from wasinn_runtime.machine.store import Store
 
-__all__ = ["from_bits", "from_slots", "to_bits", "to_slots"]
+__all__ = ["from_bits", "from_slots", "result_slots", "to_bits", "to_slots"]
 
 _MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: 0xFFFFFFFFFFFFFFFF}
 _NAMES = {ValType.I32: "int", ValType.I64: "int", ValType.F32: "float", ValType.F64: "float"}
@@ -34,8 +35,8 @@ def to_bits(store: Store, ty: ValType, value: object) -> int:
         mask = _MASKS[ty]
         if not isinstance(value, int):
             try:
-                value = value.__index__()  # type: ignore[union-attr]  # numpy integers
-            except AttributeError:
+                value = operator.index(value)  # type: ignore[arg-type]  # numpy's integers
+            except TypeError:
                 raise _wrong(ty, value) from None
         if not -(mask >> 1) - 1 <= value <= mask:
             raise ValueRangeError(f"{value} does not fit {ty} ({mask.bit_length()} bits)")
@@ -61,7 +62,9 @@ def to_bits(store: Store, ty: ValType, value: object) -> int:
         if not isinstance(value, Func):
             raise _wrong(ty, value)
         if value.store is not store:
-            raise UsageError("a function of another store can not be used here; stores are separate")
+            raise UsageError(
+                "a function of another store can not be used here; stores are separate"
+            )
         return value.reference
     raise UsageError(f"values of type {ty} are not supported yet")
 

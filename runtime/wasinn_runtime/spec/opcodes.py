@@ -137,7 +137,7 @@ def _row(
     ROWS.append(Opcode(code, name, imm, params, results, words, traps, feature, width))
 
 
-# --- control ------------------------------------------------------------------------------
+# --- control ------------------------------------------------------------------------------------
 _row(0x00, "unreachable", _N, None, "unreachable", TrapCode.UNREACHABLE)
 _row(0x01, "nop", _N, "->", "nop")
 _row(0x02, "block", Imm.BLOCK, None, "block")
@@ -161,7 +161,7 @@ _row(
     TrapCode.INDIRECT_CALL_TYPE_MISMATCH,
 )
 
-# --- parametric, variables, references --------------------------------------------------------
+# --- parametric, variables, references ----------------------------------------------------------
 _row(0x1A, "drop", _N, None, "drop")
 _row(0x1B, "select", _N, None, "select")
 _row(0x1C, "select t", Imm.TYPES, None, "select", feature="reference-types")
@@ -176,7 +176,7 @@ _row(0xD0, "ref.null", Imm.REF_TYPE, None, "ref.null", feature="reference-types"
 _row(0xD1, "ref.is_null", _N, None, "ref.is_null", feature="reference-types")
 _row(0xD2, "ref.func", Imm.FUNC, None, "ref.func", feature="reference-types")
 
-# --- memory: family, bits in memory, extension -------------------------------------------------
+# --- memory: family, bits in memory, extension --------------------------------------------------
 _row(0x28, "i32.load", Imm.MEMARG, "i32 -> i32", "load 32", _MEMORY)
 _row(0x29, "i64.load", Imm.MEMARG, "i32 -> i64", "load 64", _MEMORY)
 _row(0x2A, "f32.load", Imm.MEMARG, "i32 -> f32", "load 32", _MEMORY)
@@ -203,13 +203,13 @@ _row(0x3E, "i64.store32", Imm.MEMARG, "i32 i64 ->", "store 32", _MEMORY)
 _row(0x3F, "memory.size", Imm.MEMORY, "-> i32", "memory.size")
 _row(0x40, "memory.grow", Imm.MEMORY, "i32 -> i32", "memory.grow")
 
-# --- constants ------------------------------------------------------------------------------------
+# --- constants ----------------------------------------------------------------------------------
 _row(0x41, "i32.const", Imm.I32, "-> i32", "const")
 _row(0x42, "i64.const", Imm.I64, "-> i64", "const")
 _row(0x43, "f32.const", Imm.F32, "-> f32", "const")
 _row(0x44, "f64.const", Imm.F64, "-> f64", "const")
 
-# --- comparisons ------------------------------------------------------------------------------------
+# --- comparisons --------------------------------------------------------------------------------
 _row(0x45, "i32.eqz", _N, "i32 -> i32", "eqz")
 _row(0x46, "i32.eq", _N, "i32 i32 -> i32", "icmp eq")
 _row(0x47, "i32.ne", _N, "i32 i32 -> i32", "icmp ne")
@@ -245,7 +245,7 @@ _row(0x64, "f64.gt", _N, "f64 f64 -> i32", "fcmp ogt")
 _row(0x65, "f64.le", _N, "f64 f64 -> i32", "fcmp ole")
 _row(0x66, "f64.ge", _N, "f64 f64 -> i32", "fcmp oge")
 
-# --- integer arithmetic -----------------------------------------------------------------------------
+# --- integer arithmetic -------------------------------------------------------------------------
 _row(0x67, "i32.clz", _N, "i32 -> i32", "count ctlz")
 _row(0x68, "i32.ctz", _N, "i32 -> i32", "count cttz")
 _row(0x69, "i32.popcnt", _N, "i32 -> i32", "popcnt")
@@ -283,7 +283,7 @@ _row(0x88, "i64.shr_u", _N, "i64 i64 -> i64", "shift lshr")
 _row(0x89, "i64.rotl", _N, "i64 i64 -> i64", "rotate fshl")
 _row(0x8A, "i64.rotr", _N, "i64 i64 -> i64", "rotate fshr")
 
-# --- floating-point arithmetic ------------------------------------------------------------------------
+# --- floating-point arithmetic ------------------------------------------------------------------
 _row(0x8B, "f32.abs", _N, "f32 -> f32", "float1 fabs")
 _row(0x8C, "f32.neg", _N, "f32 -> f32", "fneg")
 _row(0x8D, "f32.ceil", _N, "f32 -> f32", "round ceil")
@@ -313,7 +313,7 @@ _row(0xA4, "f64.min", _N, "f64 f64 -> f64", "float2 minimum")
 _row(0xA5, "f64.max", _N, "f64 f64 -> f64", "float2 maximum")
 _row(0xA6, "f64.copysign", _N, "f64 f64 -> f64", "float2 copysign")
 
-# --- conversions ------------------------------------------------------------------------------------------
+# --- conversions --------------------------------------------------------------------------------
 _row(0xA7, "i32.wrap_i64", _N, "i64 -> i32", "cast trunc")
 _row(0xA8, "i32.trunc_f32_s", _N, "f32 -> i32", "trunc s", _INVALID, _OVERFLOW)
 _row(0xA9, "i32.trunc_f32_u", _N, "f32 -> i32", "trunc u", _INVALID, _OVERFLOW)
@@ -345,7 +345,7 @@ _row(0xC2, "i64.extend8_s", _N, "i64 -> i64", "extend 8", feature="sign-extensio
 _row(0xC3, "i64.extend16_s", _N, "i64 -> i64", "extend 16", feature="sign-extension")
 _row(0xC4, "i64.extend32_s", _N, "i64 -> i64", "extend 32", feature="sign-extension")
 
-# --- prefix 0xFC: saturating conversions, bulk memory, tables ---------------------------------------------
+# --- prefix 0xFC: saturating conversions, bulk memory, tables -----------------------------------
 _SAT = "saturating-float-to-int"
 _BULK = "bulk-memory"
 _REFS = "reference-types"
