@@ -162,7 +162,7 @@ class Instance:
 
     def _put(self, offset: int, *values: int) -> None:
         start = self._first + offset // 8
-        self._cells[start : start + len(values)] = values
+        self._cells[start : start + len(values)] = [*values]
 
     def _link(self, imports: Sequence[Extern | HostFunc]) -> None:
         layout = self.module.layout

@@ -1,0 +1,446 @@
+"""Running guests from Python: one call like the command line, or an open guest with its exports.
+
+    host = Host()
+    host.preload("minilm:onnx:cpu:minilm.onnx")
+    result = host.run("app.wasm", ["query"], dirs={"/data": "corpus"}, capture_output=True)
+
+A ``Host`` holds what guests share: the engine, backend plugins, named graphs. Each guest gets a
+store, descriptors and handles of its own. This is not the command line (``wasinn_host.cli``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wasinn_host.wasi import MODULE as WASI_MODULE
+from wasinn_host.wasi import Capture, Preopen, Stdio, WasiConfig, WasiContext
+from wasinn_runtime import (
+    Config,
+    Engine,
+    Func,
+    GuestExit,
+    Instance,
+    Linker,
+    Memory,
+    Module,
+    Store,
+    UsageError,
+    WasinnError,
+)
+
+if TYPE_CHECKING:
+    from wasinn_host.nn import GraphRegistry, NnContext, NnLimits
+    from wasinn_host.wasi import StdinSource, StdoutTarget
+
+__all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
+
+NN_MODULE = "wasi_ephemeral_nn"
+TraceSink = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a guest ended.
+
+    Attributes:
+        exit_code: the guest's own status, 0 to 2**32-1.
+        stdout, stderr: what it wrote, if that was captured.
+        value: what the function returned, if one was invoked by name.
+    """
+
+    exit_code: int
+    stdout: bytes | None = None
+    stderr: bytes | None = None
+    value: object = None
+
+    @property
+    def text(self) -> str:
+        """``stdout`` as UTF-8; what is not becomes U+FFFD.
+
+        Raises:
+            UsageError: it was not captured.
+        """
+        if self.stdout is None:
+            raise UsageError("stdout was not captured; pass capture_output=True")
+        return self.stdout.decode("utf-8", "replace")
+
+
+class GuestFailed(WasinnError):
+    """A guest ended with a status other than 0, and ``check=True`` was asked for.
+
+    Attributes:
+        result: how it ended.
+    """
+
+    def __init__(self, name: str, result: Result) -> None:
+        self.result = result
+        told = (result.stderr or b"").decode("utf-8", "replace").strip()
+        super().__init__(
+            f"{name} exited with status {result.exit_code}" + (f": {told}" if told else "")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GuestOptions:
+    """What a guest is given. Nothing is shared with it unless it is named here.
+
+    Attributes:
+        args: the command line after the program's name.
+        env: environment variables.
+        dirs: directories, from the guest's name to a host path or a ``Preopen``; or Preopens.
+        stdin, stdout, stderr: see ``wasinn_host.wasi.WasiConfig``.
+        max_memory_bytes: the most that each linear memory may grow to; None for 4 GiB.
+        trace_wasi, trace_nn: take a line for each call of that interface.
+        program: the guest's ``argv[0]``; None for the module's file name.
+    """
+
+    args: Sequence[str | bytes] = ()
+    env: Mapping[str, str] | None = None
+    dirs: Mapping[str, str | os.PathLike[str]] | Sequence[Preopen] = ()
+    stdin: StdinSource = Stdio.INHERIT
+    stdout: StdoutTarget = Stdio.INHERIT
+    stderr: StdoutTarget = Stdio.INHERIT
+    max_memory_bytes: int | None = None
+    trace_wasi: TraceSink | None = None
+    trace_nn: TraceSink | None = None
+    program: str | None = None
+
+    def preopens(self) -> tuple[Preopen, ...]:
+        if isinstance(self.dirs, Mapping):
+            return tuple(Preopen(host, guest) for guest, host in self.dirs.items())
+        return tuple(self.dirs)
+
+
+class Guest:
+    """An instance with WASI and WASI-NN of its own. Use it as a context manager.
+
+    Attributes:
+        store: its store; ``store.deadline`` and ``store.cancel`` limit its time.
+        instance: the instance.
+        exports: functions, memories, tables and globals by name or as attributes.
+        wasi: its WASI context, or None when it imports none.
+        nn: its WASI-NN context, or None when it imports none.
+    """
+
+    def __init__(self, host: Host, module: Module, options: GuestOptions, store: Store) -> None:
+        self.module = module
+        self.store = store
+        self.wasi: WasiContext | None = None
+        self.nn: NnContext | None = None
+        wanted = {name for name, _, _ in module.imports}
+        linker = host.make_linker()
+        try:
+            if WASI_MODULE in wanted:
+                self.wasi = _wasi_context(module, options)
+                for name, ty, function in self.wasi.functions():
+                    linker.define_func(
+                        WASI_MODULE, name, ty, function, access_caller=True, unsigned=True
+                    )
+            if NN_MODULE in wanted:
+                self._add_nn(host, linker, options)
+            self.instance: Instance = linker.instantiate(self.store, module)
+        except BaseException:
+            self.close()
+            raise
+        self.exports = self.instance.exports
+
+    def _add_nn(self, host: Host, linker: Linker, options: GuestOptions) -> None:
+        from wasinn_host.nn import NnContext, WasiEphemeralNn
+
+        self.nn = NnContext(host.graphs, host.nn_limits)
+        codec = WasiEphemeralNn(self.nn, options.trace_nn)
+        for name, ty, function in codec.functions():
+            linker.define_func(NN_MODULE, name, ty, function, access_caller=True, unsigned=True)
+
+    @property
+    def memory(self) -> Memory:
+        """The exported memory named ``memory``.
+
+        Raises:
+            UsageError: it exports none.
+        """
+        memory = self.exports.get("memory")
+        if not isinstance(memory, Memory):
+            raise UsageError(f"{self.module.parsed.where} exports no memory named 'memory'")
+        return memory
+
+    def call(self, name: str, *args: object) -> object:
+        """Call an exported function; a guest that exits raises ``GuestExit``.
+
+        Raises:
+            UsageError: there is no such function; the message lists what there is.
+        """
+        function = self.exports.get(name)
+        if not isinstance(function, Func):
+            names = [n for n, item in self.exports.items() if isinstance(item, Func)]
+            known = ", ".join(names) or "none"
+            raise UsageError(
+                f"{self.module.parsed.where} exports no function {name!r}; its functions: {known}"
+            )
+        return function(*args)
+
+    def initialize(self) -> None:
+        """Run a reactor's ``_initialize``, if it has one. Once, before other calls."""
+        if "_initialize" in self.exports:
+            self.call("_initialize")
+
+    def start(self) -> int:
+        """Run a command's ``_start`` to its end.
+
+        Returns:
+            The exit status: 0 when it returned, else what it passed to ``proc_exit``.
+
+        Raises:
+            UsageError: it is not a command.
+            Trap: and whatever else a call may raise.
+        """
+        if "_start" not in self.exports:
+            names = ", ".join(n for n, item in self.exports.items() if isinstance(item, Func))
+            raise UsageError(
+                f"{self.module.parsed.where} is not a command: it exports no _start; "
+                f"invoke one of its functions instead ({names or 'it exports none'})"
+            )
+        try:
+            self.call("_start")
+        except GuestExit as exit_:
+            return exit_.code
+        return 0
+
+    def close(self) -> None:
+        """Close its descriptors, graphs and contexts. Do not call it afterwards."""
+        if self.wasi is not None:
+            self.wasi.close()
+        if self.nn is not None:
+            self.nn.close()
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _wasi_context(module: Module, options: GuestOptions) -> WasiContext:
+    program = options.program or os.path.basename(module.parsed.where)
+    config = WasiConfig(
+        args=[program, *options.args],
+        env=dict(options.env or {}),
+        preopens=options.preopens(),
+        stdin=options.stdin,
+        stdout=options.stdout,
+        stderr=options.stderr,
+    )
+    return WasiContext(config, trace=options.trace_wasi)
+
+
+class Host:
+    """What guests share: an engine, backend plugins, named graphs, extra imports. Thread-safe.
+
+    Args:
+        config: how modules are compiled.
+        nn_limits: what each guest may use of WASI-NN; None for the defaults.
+        backend_options: options of backend plugins, by plugin name.
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        nn_limits: NnLimits | None = None,
+        backend_options: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self.engine = Engine(config)
+        self.nn_limits = nn_limits
+        self._backend_options = backend_options
+        self._definitions: list[Callable[[Linker], None]] = []
+
+    @functools.cached_property
+    def graphs(self) -> GraphRegistry:
+        """The named graphs, and through them the backend plugins."""
+        from wasinn_host.nn import BackendRegistry, GraphRegistry
+
+        return GraphRegistry(BackendRegistry(options=self._backend_options))
+
+    def preload(self, spec: str) -> None:
+        """Give guests a graph by name. The model is loaded when first asked for, once.
+
+        Args:
+            spec: ``NAME:ENCODING:TARGET:PATH``, for example ``minilm:onnx:cpu:model.onnx``.
+
+        Raises:
+            UsageError: the text is not of that form, or the name is taken.
+        """
+        from wasinn_host.nn import PreloadSpec
+
+        self.graphs.preload(PreloadSpec.parse(spec))
+
+    def define(self, add: Callable[[Linker], None]) -> None:
+        """Offer further imports to every guest: ``add`` is called with each guest's linker."""
+        self._definitions.append(add)
+
+    def make_linker(self) -> Linker:
+        """A linker with the further imports."""
+        linker = Linker(self.engine)
+        for add in self._definitions:
+            add(linker)
+        return linker
+
+    def load(self, module: Module | bytes | str | os.PathLike[str]) -> Module:
+        """Compile a module from a file or from bytes, or take it from the cache.
+
+        Raises:
+            OSError: the file can not be read.
+            Malformed, Invalid: it is not a module.
+        """
+        if isinstance(module, Module):
+            return module
+        if isinstance(module, bytes | bytearray | memoryview):
+            return Module(self.engine, bytes(module))
+        return Module.from_file(self.engine, Path(module))
+
+    def open(self, module: Module | bytes | str | os.PathLike[str], **options: Any) -> Guest:
+        """An instance to call into, after ``_initialize`` if it has one.
+
+        Args:
+            module: a file, bytes, or a loaded module.
+            options: see ``GuestOptions``.
+        """
+        loaded, given = self.load(module), GuestOptions(**options)
+        store = Store(self.engine, max_memory_bytes=given.max_memory_bytes)
+        guest = Guest(self, loaded, given, store)
+        try:
+            guest.initialize()
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+    def run(
+        self,
+        module: Module | bytes | str | os.PathLike[str],
+        args: Iterable[str | bytes] = (),
+        *,
+        invoke: str | None = None,
+        values: Sequence[object] = (),
+        timeout_s: float | None = None,
+        input: str | bytes | None = None,
+        capture_output: bool = False,
+        check: bool = False,
+        **options: Any,
+    ) -> Result:
+        """Run a guest from start to end, as ``wasinn run`` does.
+
+        Args:
+            module: a file, bytes, or a loaded module.
+            args: the guest's command line, after the program's name.
+            invoke: call this export instead of ``_start``.
+            values: its arguments.
+            timeout_s: seconds of wall time from instantiation on; works on every thread.
+            input: all of standard input.
+            capture_output: keep what it writes in the result (at most 64 MiB a stream).
+            check: raise ``GuestFailed`` for a status other than 0.
+            options: see ``GuestOptions``.
+
+        Raises:
+            Trap: the guest trapped; ``Interrupted`` when the time was over.
+            Malformed, Invalid, LinkError: it can not run at all.
+            GuestFailed: with ``check``.
+        """
+        prepared = _Run(self, self.load(module), tuple(args), options, input, capture_output)
+        return prepared.run(invoke, values, timeout_s, check)
+
+    async def run_async(
+        self,
+        module: Module | bytes | str | os.PathLike[str],
+        args: Iterable[str | bytes] = (),
+        **options: Any,
+    ) -> Result:
+        """``run`` in a worker thread, without blocking the event loop. Takes the same arguments.
+
+        Cancelling the task ends the guest.
+        """
+        names = ("invoke", "values", "timeout_s", "check")
+        how = {name: options.pop(name) for name in names if name in options}
+        text, capture = options.pop("input", None), options.pop("capture_output", False)
+        loaded = await asyncio.to_thread(self.load, module)
+        prepared = _Run(self, loaded, tuple(args), options, text, capture)
+        try:
+            return await asyncio.to_thread(prepared.run, **how)
+        except asyncio.CancelledError:
+            prepared.cancel()
+            raise
+
+
+class _Run:
+    """One run of a guest from start to end; ``cancel`` may come from any thread, at any time."""
+
+    def __init__(
+        self,
+        host: Host,
+        module: Module,
+        args: tuple[str | bytes, ...],
+        options: dict[str, Any],
+        input: str | bytes | None,
+        capture_output: bool,
+    ) -> None:
+        self._host = host
+        self._module = module
+        self._out = self._err = None
+        if capture_output:
+            self._out = options["stdout"] = Capture()
+            self._err = options["stderr"] = Capture()
+        if input is not None:
+            options["stdin"] = input
+        self._options = GuestOptions(args=args, **options)
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            if self._store is not None:
+                self._store.cancel()
+
+    def _began(self, store: Store) -> None:
+        with self._lock:
+            self._store = store
+            if self._cancelled:
+                store.cancel()
+
+    def run(
+        self,
+        invoke: str | None = None,
+        values: Sequence[object] = (),
+        timeout_s: float | None = None,
+        check: bool = False,
+    ) -> Result:
+        store = Store(self._host.engine, max_memory_bytes=self._options.max_memory_bytes)
+        self._began(store)
+        code, value = 0, None
+        with store.deadline(timeout_s):
+            guest = Guest(self._host, self._module, self._options, store)
+            with guest:
+                if invoke is None:
+                    code = guest.start()
+                else:
+                    try:
+                        guest.initialize()
+                        value = guest.call(invoke, *values)
+                    except GuestExit as exit_:
+                        code = exit_.code
+        result = Result(code, _written(self._out), _written(self._err), value)
+        if check and code:
+            raise GuestFailed(self._module.parsed.where, result)
+        return result
+
+
+def _written(capture: Capture | None) -> bytes | None:
+    return None if capture is None else capture.data
