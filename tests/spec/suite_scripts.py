@@ -60,12 +60,20 @@ class Command:
         name = self.fields.get("binary_filename", self.fields["filename"])
         path: Path = self.folder / name
         if path.suffix == ".wat" or not path.exists():
-            text = self.folder / self.fields["filename"]
-            found = subprocess.run([_converter(), "parse", str(text)], capture_output=True)
-            if found.returncode:
-                raise ValueError(f"{text}: {found.stderr.decode(errors='replace')}")
-            return found.stdout
+            return assemble((self.folder / self.fields["filename"]).read_text())
         return path.read_bytes()
+
+
+def assemble(text: str) -> bytes:
+    """The binary form of a module in the text format.
+
+    Raises:
+        ValueError: it is no such thing; with the converter's words.
+    """
+    found = subprocess.run([_converter(), "parse", "-"], input=text.encode(), capture_output=True)
+    if found.returncode:
+        raise ValueError(found.stderr.decode(errors="replace"))
+    return found.stdout
 
 
 @cache

@@ -1,0 +1,313 @@
+"""Runs the commands of one test script on an engine, as the specification's interpreter does.
+
+A script's modules live in one store, beside the ``spectest`` module that scripts import from.
+Numbers are compared by their bits; calls whose values are all plain go through ``Func.__call__``,
+those with NaNs through the slots below it, since a Python float may change a NaN's payload.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+from tests.spec.suite_scripts import Command, assemble
+from wasinn_runtime import (
+    Config,
+    Engine,
+    Exhaustion,
+    Func,
+    FuncType,
+    Global,
+    Instance,
+    Invalid,
+    Linker,
+    LinkError,
+    Malformed,
+    Module,
+    Store,
+    Trap,
+    ValType,
+)
+from wasinn_runtime.abi.layout import Activation
+
+# A script that takes longer than this has a command that does not end.
+SCRIPT_TIMEOUT_S = 600.0
+
+# Source: the "spectest" host module of the specification's reference interpreter.
+SPECTEST = """
+(module
+  (global (export "global_i32") i32 (i32.const 666))
+  (global (export "global_i64") i64 (i64.const 666))
+  (global (export "global_f32") f32 (f32.const 666.6))
+  (global (export "global_f64") f64 (f64.const 666.6))
+  (table (export "table") 10 20 funcref)
+  (memory (export "memory") 1 2))
+"""
+I32, I64, F32, F64 = ValType.I32, ValType.I64, ValType.F32, ValType.F64
+PRINTS = {
+    "print": (),
+    "print_i32": (I32,),
+    "print_i64": (I64,),
+    "print_f32": (F32,),
+    "print_f64": (F64,),
+    "print_i32_f32": (I32, F32),
+    "print_f64_f64": (F64, F64),
+}
+WIDTHS = {"i32": 32, "i64": 64, "f32": 32, "f64": 64}
+FLOATS = {"f32": ("<I", "<f"), "f64": ("<Q", "<d")}
+
+
+@dataclass(frozen=True)
+class HostObject:
+    """What ``(ref.extern N)`` stands for: an object of ours, the same for the same number."""
+
+    number: int
+
+
+host_object = cache(HostObject)
+E = TypeVar("E", bound=Exception)
+
+
+class Failure(AssertionError):
+    """A command whose outcome is not the expected one."""
+
+
+@cache
+def spectest_bytes() -> bytes:
+    return assemble(SPECTEST)
+
+
+class ScriptRunner:
+    """The state of a script: its store, its modules by name, the latest one.
+
+    Args:
+        mode: running mode of the engine.
+    """
+
+    def __init__(self, mode: str) -> None:
+        # Without the cache on disk: its key does not name the version of our own code.
+        self.engine = Engine(Config(mode=mode, cache=False, verify_ir=True))
+        self.store = Store(self.engine)
+        self.linker = Linker(self.engine)
+        self.linker.allow_shadowing = True
+        self.instances: dict[str, Instance] = {}
+        self.current: Instance | None = None
+        self.printed: list[tuple[object, ...]] = []
+        for name, params in PRINTS.items():
+            self.linker.define_func("spectest", name, FuncType(params), self._print)
+        spectest = Instance(self.store, Module(self.engine, spectest_bytes(), "spectest"))
+        self.linker.define_instance("spectest", spectest)
+
+    def _print(self, *values: object) -> None:
+        self.printed.append(values)
+
+    def run(self, commands: Iterable[Command], tally: Counter[str]) -> dict[int, str]:
+        """Runs all commands.
+
+        Args:
+            commands: in the script's order.
+            tally: counts what ran, by kind.
+
+        Returns:
+            The line of every failing command, and why.
+        """
+        failures: dict[int, str] = {}
+        with self.store.deadline(SCRIPT_TIMEOUT_S):
+            for command in commands:
+                tally[command.counted_as] += 1
+                if command.is_text:
+                    continue
+                try:
+                    COMMANDS[command.kind](self, command)
+                except Exception as error:
+                    failures[command.line] = f"{command.kind}: {type(error).__name__}: {error}"
+        return failures
+
+    # --- modules ---------------------------------------------------------------------------------
+
+    def instantiate(self, command: Command) -> Instance:
+        module = Module(self.engine, command.module_bytes(), f"line {command.line}")
+        return self.linker.instantiate(self.store, module)
+
+    def module(self, command: Command) -> None:
+        self.current = None
+        self.current = self.instantiate(command)
+        if "name" in command.fields:
+            self.instances[command.fields["name"]] = self.current
+
+    def register(self, command: Command) -> None:
+        self.linker.define_instance(command.fields["as"], self._instance(command.fields))
+
+    def _instance(self, fields: dict[str, Any], key: str = "name") -> Instance:
+        found = self.instances.get(fields[key]) if key in fields else self.current
+        if found is None:
+            raise Failure(f"no module {fields.get(key, 'before this command')}")
+        return found
+
+    # --- assertions about modules --------------------------------------------------------------
+
+    def assert_malformed(self, command: Command) -> None:
+        words = command.fields["text"]
+        raised = expect(Malformed, words, lambda: Module(self.engine, command.module_bytes()))
+        check_words(words, raised.message)
+
+    def assert_invalid(self, command: Command) -> None:
+        words = command.fields["text"]
+        raised = expect(Invalid, words, lambda: Module(self.engine, command.module_bytes()))
+        check_words(words, raised.message)
+
+    def assert_unlinkable(self, command: Command) -> None:
+        words = command.fields["text"]
+        check_words(words, str(expect(LinkError, words, lambda: self.instantiate(command))))
+
+    def assert_uninstantiable(self, command: Command) -> None:
+        words = command.fields["text"]
+        check_trap(words, expect(Trap, words, lambda: self.instantiate(command)))
+
+    # --- actions ---------------------------------------------------------------------------------
+
+    def action(self, command: Command) -> None:
+        self._act(command)
+
+    def assert_return(self, command: Command) -> None:
+        expected = command.fields["expected"]
+        got = self._act(command)
+        if len(got) != len(expected):
+            raise Failure(f"expected {len(expected)} results, got {len(got)}")
+        for number, (wanted, value) in enumerate(zip(expected, got, strict=True)):
+            if not matches(wanted, value):
+                raise Failure(f"result {number}: expected {wanted}, got {value}")
+
+    def assert_trap(self, command: Command) -> None:
+        words = command.fields["text"]
+        check_trap(words, expect(Trap, words, lambda: self._act(command)))
+
+    def assert_exhaustion(self, command: Command) -> None:
+        words = command.fields["text"]
+        check_trap(words, expect(Exhaustion, words, lambda: self._act(command)))
+
+    def _act(self, command: Command) -> list[object]:
+        """Runs an action; numbers come back as unsigned bits, references as objects."""
+        action = command.fields["action"]
+        item = self._instance(action, "module").exports[action["field"]]
+        if action["type"] == "get":
+            assert isinstance(item, Global)
+            return [self._bits(item.type.value.value, item.value)]
+        assert isinstance(item, Func)
+        plain = all(map(is_plain, [*action["args"], *command.fields.get("expected", [])]))
+        return self._call(item, action["args"]) if plain else self._call_slots(item, action["args"])
+
+    def _call(self, function: Func, arguments: list[dict[str, str]]) -> list[object]:
+        result = function(*map(python_value, arguments))
+        types = function.type.results
+        results = [] if not types else [result] if len(types) == 1 else result
+        assert isinstance(results, list | tuple)
+        return [self._bits(t.value, v) for t, v in zip(types, results, strict=True)]
+
+    def _call_slots(self, function: Func, arguments: list[dict[str, str]]) -> list[object]:
+        """As ``Func.__call__``, but numbers stay bits all the way."""
+        results = function.type.results
+        first = Activation.SLOTS // 8
+        activation = self.store.enter(max(len(arguments), len(results), 1))
+        try:
+            for number, argument in enumerate(arguments):
+                activation[first + number] = bits_of(argument)
+            self.store.invoke(activation, function.reference)
+            slots = activation[first : first + len(results)]
+        finally:
+            self.store.leave()
+        return [
+            bits & (1 << WIDTHS[type_.value]) - 1
+            for type_, bits in zip(results, slots, strict=True)
+        ]
+
+    def _bits(self, type_: str, value: object) -> object:
+        if type_ in FLOATS:
+            integer, floating = FLOATS[type_]
+            return struct.unpack(integer, struct.pack(floating, value))[0]
+        if type_ in WIDTHS:
+            assert isinstance(value, int)
+            assert -(1 << (WIDTHS[type_] - 1)) <= value < 1 << (WIDTHS[type_] - 1), "not signed"
+            return value % (1 << WIDTHS[type_])
+        return value
+
+
+COMMANDS: dict[str, Callable[[ScriptRunner, Command], None]] = {
+    "module": ScriptRunner.module,
+    "register": ScriptRunner.register,
+    "action": ScriptRunner.action,
+    "assert_return": ScriptRunner.assert_return,
+    "assert_trap": ScriptRunner.assert_trap,
+    "assert_exhaustion": ScriptRunner.assert_exhaustion,
+    "assert_malformed": ScriptRunner.assert_malformed,
+    "assert_invalid": ScriptRunner.assert_invalid,
+    "assert_unlinkable": ScriptRunner.assert_unlinkable,
+    "assert_uninstantiable": ScriptRunner.assert_uninstantiable,
+}
+
+
+def python_value(argument: dict[str, str]) -> object:
+    """The Python value that an argument of a script is."""
+    type_, text = argument["type"], argument["value"]
+    if text == "null":
+        return None
+    if type_ == "externref":
+        return host_object(int(text))
+    if type_ in FLOATS:
+        integer, floating = FLOATS[type_]
+        return struct.unpack(floating, struct.pack(integer, bits_of(argument)))[0]
+    return int(text)
+
+
+def bits_of(value: dict[str, str]) -> int:
+    """A number of a script as unsigned bits; scripts write integers signed."""
+    return int(value["value"]) % (1 << WIDTHS[value["type"]])
+
+
+def is_plain(value: dict[str, str]) -> bool:
+    """Whether no NaN is involved."""
+    if value["type"] not in FLOATS:
+        return True
+    if value["value"].startswith("nan"):
+        return False
+    number = python_value(value)
+    return isinstance(number, float) and not math.isnan(number)
+
+
+def matches(wanted: dict[str, str], got: object) -> bool:
+    """Whether a result is the expected one, or one of the NaNs that are expected."""
+    type_, text = wanted["type"], wanted["value"]
+    if text in ("nan:canonical", "nan:arithmetic"):
+        assert isinstance(got, int)
+        magnitude = got & (1 << (WIDTHS[type_] - 1)) - 1
+        quiet = {"f32": 0x7FC0_0000, "f64": 0x7FF8 << 48}[type_]
+        return magnitude == quiet if text == "nan:canonical" else magnitude & quiet == quiet
+    if type_ in WIDTHS:
+        return got == bits_of(wanted)
+    return got is python_value(wanted)
+
+
+def expect(kind: type[E], words: str, action: Callable[[], object]) -> E:
+    """The error that the action must raise."""
+    try:
+        action()
+    except kind as error:
+        return error
+    raise Failure(f"expected {kind.__name__} {words!r}, but nothing was raised")
+
+
+def check_words(expected: str, got: str) -> None:
+    if not got.startswith(expected):
+        raise Failure(f"expected {expected!r}, got {got!r}")
+
+
+def check_trap(expected: str, trap: Trap) -> None:
+    # Some expectations go on with the element's index, "uninitialized element 2".
+    if re.sub(r" \d+$", "", expected) != trap.code:
+        raise Failure(f"expected trap {expected!r}, got {trap.code!r}")
