@@ -24,6 +24,7 @@ __all__ = ["CONTEXT_TAG", "GRAPH_TAG", "HandleTable", "next_owner"]
 GRAPH_TAG: Final = 1
 CONTEXT_TAG: Final = 2
 _KIND_WORDS: Final = {GRAPH_TAG: "graph", CONTEXT_TAG: "execution context"}
+_A_KIND: Final = {GRAPH_TAG: "a graph", CONTEXT_TAG: "an execution context"}
 _TAG_SHIFT: Final = 29
 _OWNER_SHIFT: Final = 22
 _OWNER_MAX: Final = (1 << (_TAG_SHIFT - _OWNER_SHIFT)) - 1
@@ -49,6 +50,7 @@ class HandleTable(Generic[_Value]):
 
     def __init__(self, tag: int, owner: int, capacity: int) -> None:
         self._base = tag << _TAG_SHIFT | owner << _OWNER_SHIFT
+        self._tag = tag
         self._word = _KIND_WORDS[tag]
         self._capacity = capacity
         self._entries: dict[int, _Value] = {}
@@ -118,11 +120,14 @@ class HandleTable(Generic[_Value]):
     def _why_wrong(self, handle: int) -> str:
         tag = handle >> _TAG_SHIFT
         if tag not in _KIND_WORDS:
-            return f"{handle:#x} is not a handle; expected a {self._word}"
-        if _KIND_WORDS[tag] != self._word:
-            return f"{handle:#x} is the handle of a {_KIND_WORDS[tag]}; expected a {self._word}"
+            return f"{handle:#x} is not a handle; expected that of {_A_KIND[self._tag]}"
+        if tag != self._tag:
+            return (
+                f"{handle:#x} is the handle of {_A_KIND[tag]}; expected that of "
+                f"{_A_KIND[self._tag]}"
+            )
         if (handle ^ self._base) >> _OWNER_SHIFT:
-            return f"{handle:#x} is a {self._word} of another guest"
+            return f"{handle:#x} is {_A_KIND[self._tag]} of another guest"
         if handle & _SERIAL_MASK < self._issued:
             return f"{handle:#x} is stale: that {self._word} was given back"
-        return f"{handle:#x} was never given out; expected a {self._word}"
+        return f"{handle:#x} was never given out; expected {_A_KIND[self._tag]}"
