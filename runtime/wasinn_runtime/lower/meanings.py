@@ -175,6 +175,17 @@ def _round(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     return _float1(w, row, a)
 
 
+@meaning("minmax")
+def _minmax(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
+    # LLVM's minimum and maximum agree with WebAssembly but hand a signalling NaN through.
+    t = _type(row)
+    name = f"llvm.{row.meaning[1]}.{_OVERLOAD[_operand(row)]}"
+    unordered = w.let(f"fcmp uno {t} {a[0]}, {a[1]}")
+    quiet = w.let(f"fadd {t} {a[0]}, {a[1]}")
+    ordered = w.let(f"call nnan {t} @{name}({t} {a[0]}, {t} {a[1]})")
+    return w.let(f"select i1 {unordered}, {t} {quiet}, {t} {ordered}")
+
+
 @meaning("float2")
 def _float2(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     t = _type(row)

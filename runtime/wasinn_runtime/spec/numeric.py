@@ -280,10 +280,14 @@ def _fneg(row: Opcode) -> _Twin:
 def _float2(row: Opcode) -> _Twin:
     width = _operand_width(row)
     sign = 1 << (width - 1)
-    word = row.meaning[1]
-    if word == "copysign":
-        return lambda a, b: (a & ~sign) | (b & sign)
-    least = {"minimum": True, "maximum": False}[word]
+    if row.meaning[1] != "copysign":
+        raise KeyError(row.meaning[1])
+    return lambda a, b: (a & ~sign) | (b & sign)
+
+
+def _minmax(row: Opcode) -> _Twin:
+    width = _operand_width(row)
+    least = {"minimum": True, "maximum": False}[row.meaning[1]]
 
     def choose(a: int, b: int) -> int:
         x = bits_to_float(a, width)
@@ -415,6 +419,7 @@ _FAMILIES: dict[str, Callable[[Opcode], _Twin]] = {
     "float1": _float1,
     "fneg": _fneg,
     "float2": _float2,
+    "minmax": _minmax,
     "round": _round,
     "cast": _cast,
     "trunc": _trunc,
