@@ -255,7 +255,8 @@ def _expression(
                 if byte not in PREFIXES:
                     raise Malformed(_illegal(f"{byte:#04x}"), at, where)
                 number, pos = unsigned(data, pos, 32, where)
-                found = dispatch.prefixed.get(prefixed(byte, number))
+                # A code has room for 16 bits of number; more would run into the prefix.
+                found = dispatch.prefixed.get(prefixed(byte, number)) if number < 1 << 16 else None
                 if found is None:
                     raise Malformed(_illegal(f"{byte:#04x} {number}"), at, where)
             if found.imm is Imm.NONE:
