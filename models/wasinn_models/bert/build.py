@@ -1,0 +1,107 @@
+"""Builds a model file from a configuration and weights: the steps in their order, nothing more."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from wasinn_models.atomic import TEMPORARY_PREFIX, store_errors, write_whole
+from wasinn_models.bert.config import BertConfig
+from wasinn_models.errors import BuildError
+from wasinn_models.manifest import HEADS, PRECISIONS
+
+__all__ = ["build_bert", "builder_digest", "tool_versions"]
+
+
+def build_bert(
+    config: BertConfig | Path,
+    weights: Path | None,
+    output: Path,
+    *,
+    head: str = "embedding",
+    precision: str = "float32",
+    keep_float: Sequence[str] = (),
+    seed: int = 0,
+) -> Path:
+    """Builds an ONNX model of a BERT-style encoder.
+
+    Inputs ``input_ids``, ``attention_mask``, ``token_type_ids``: int64 [batch, sequence], both free;
+    a sequence longer than the configuration's ``max_position_embeddings`` makes the run fail, and
+    the model's property ``max_sequence_length`` says how long it may be. Output by head:
+
+    - ``embedding``: ``last_hidden_state`` float32 [batch, sequence, hidden]
+    - ``pooled``: ``sentence_embedding`` float32 [batch, hidden], mean over tokens, length 1
+    - ``classification``: ``logits`` float32 [batch, labels]; the property ``labels`` names them
+
+    A model is one file, which ONNX limits to 2 GiB; there is no external data.
+
+    Args:
+        config: the encoder's shape, or the path of its ``config.json``.
+        weights: a safetensors file; None draws random weights.
+        output: where the model is written, whole or not at all.
+        head: one of the three above.
+        precision: ``float32``, or ``int8`` (dynamic quantisation of ONNX Runtime).
+        keep_float: patterns of dense layers that int8 leaves in float32.
+        seed: of random weights.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        BuildError: configuration and weights do not fit, or the model is too large.
+        MissingExtra: onnx, safetensors or, for int8, onnxruntime is not installed.
+        StoreFull: there is no room for the model; nothing stays behind.
+        StoreError: it can not be written.
+    """
+    if head not in HEADS:
+        raise BuildError(f"head: expected one of {', '.join(HEADS)}, got {head!r}")
+    if precision not in PRECISIONS:
+        raise BuildError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if keep_float and precision != "int8":
+        raise BuildError(f"keep_float: expected none for {precision}, it is for int8 only")
+    shape = config if isinstance(config, BertConfig) else BertConfig.from_file(config)
+    if head == "classification" and not shape.labels:
+        raise BuildError("head classification: expected labels (id2label) in the configuration")
+
+    from wasinn_models.bert.graph import bert_graph
+    from wasinn_models.bert.weights import random_weights, read_weights
+
+    if weights is None:
+        tensors = random_weights(shape, head, seed)
+    else:
+        tensors = read_weights(weights, shape, head)
+    model = bert_graph(shape, tensors, head)
+    del tensors
+    if precision == "int8":
+        from wasinn_models.bert.quantise import quantise
+
+        with store_errors(output, model.ByteSize()):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as scratch:
+                model = quantise(model, Path(scratch), keep_float)
+    content = model.SerializeToString(deterministic=True)
+    with write_whole(output, len(content)) as file:
+        file.write(content)
+    return output
+
+
+def builder_digest() -> str:
+    """SHA-256 of the builder's own sources: a changed builder makes other files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def tool_versions() -> str:
+    """The packages that a build uses with their versions, for people to read."""
+    found = []
+    for package in ("numpy", "onnx", "onnxruntime", "safetensors"):
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
