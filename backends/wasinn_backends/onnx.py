@@ -67,7 +67,7 @@ LOAD_ERRORS: Final[Mapping[str, ErrorKind]] = {
     "EngineError": ErrorKind.RUNTIME_ERROR,
     "DeviceReset": ErrorKind.RUNTIME_ERROR,
     "Fail": ErrorKind.INVALID_ENCODING,  # a model that loads, but is inconsistent in itself
-    "InvalidArgument": ErrorKind.INVALID_ARGUMENT,
+    "InvalidArgument": ErrorKind.INVALID_ENCODING,  # likewise: a name that no node defines
     "InvalidGraph": ErrorKind.INVALID_ENCODING,
     "InvalidProtobuf": ErrorKind.INVALID_ENCODING,
     "ModelLoadCanceled": ErrorKind.RUNTIME_ERROR,
@@ -270,7 +270,7 @@ def _spec(value: Any) -> TensorSpec:
     """ONNX Runtime's description of an input or output, in the interface's words."""
     tensor_type = _ORT_TYPES.get(value.type)
     shape = None
-    # ONNX Runtime says [] both for a scalar and for an open rank, and checks the rank itself.
+    # ONNX Runtime says [] both for a scalar and for an open rank, and takes any rank for both.
     if tensor_type is not None and value.shape:
         shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(value.name, tensor_type, shape, value.type)

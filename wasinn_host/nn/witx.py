@@ -128,7 +128,7 @@ class WasiEphemeralNn:
         """Loads a model from an array of ``{u32 pointer, u32 length}``."""
         try:
             memory = require_memory(caller)
-            memory.view(graph_out, 4)
+            memory.read(graph_out, 4)  # before the work: a bad out-pointer must not cost it
             table = memory.view(builders_ptr, 8 * builders_len)
             if encoding >= len(WITX_ENCODINGS):
                 raise WasiNnError(
@@ -160,7 +160,7 @@ class WasiEphemeralNn:
         """A handle for one of the graphs that the host has under a name."""
         try:
             memory = require_memory(caller)
-            memory.view(graph_out, 4)
+            memory.read(graph_out, 4)  # before the work: a bad out-pointer must not cost it
             raw = memory.view(name_ptr, name_len)
             if not 0 < name_len <= self.context.limits.name_bytes:
                 raise WasiNnError(
@@ -183,7 +183,7 @@ class WasiEphemeralNn:
         """A new context for a graph."""
         try:
             memory = require_memory(caller)
-            memory.view(context_out, 4)
+            memory.read(context_out, 4)
             memory.write_u32(context_out, self.context.init_execution_context(graph))
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
@@ -218,7 +218,7 @@ class WasiEphemeralNn:
         """Copies an output into the guest's buffer and says how many bytes it has."""
         try:
             memory = require_memory(caller)
-            memory.view(written_out, 4)
+            memory.read(written_out, 4)
             out = memory.view(out_ptr, out_max_bytes)
             try:
                 written = self.context.copy_output(context, index, out)
