@@ -58,14 +58,14 @@ class CodeCache:
         self.max_bytes = max_bytes
 
     @staticmethod
-    def key(*parts: str | bytes) -> str:
-        """The name of an entry: a digest of all that decides its content."""
+    def key(kind: str, *parts: str | bytes) -> str:
+        """The name of an entry: what it is, and a digest of all that decides its content."""
         digest = hashlib.sha256(generator_digest().encode())
         for part in parts:
             data = part.encode() if isinstance(part, str) else part
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
-        return digest.hexdigest()
+        return f"{kind}-{digest.hexdigest()}"
 
     def get(self, key: str) -> bytes | None:
         """An entry's content, or None when there is none that can be trusted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,9 +121,7 @@ class Engine:
                 return
             firsts = [group[0] for _, group in sorted(needed.items())]
             names = tuple(name for ty in firsts for name in trampoline_names(ty))
-            image = self._cached(
-                ("trampolines", *names), lambda: trampoline_unit(firsts), opt_level=2
-            )
+            image = self.image("trampolines", names, lambda: trampoline_unit(firsts), 2)
             code = load(image, names, runtime_imports())
             _trampoline_code.append(code)
             for (enter, leave), group in needed.items():
@@ -147,10 +145,20 @@ class Engine:
             self._maps = [m for m in self._maps if m.alive]
             self._maps.append(function_map)
 
-    def _cached(self, parts: tuple[str | bytes, ...], write_ir, opt_level: int) -> bytes:  # type: ignore[no-untyped-def]
-        target = host_target()
-        cache = self.cache
+    def image(
+        self, kind: str, parts: Sequence[str | bytes], write_ir: Callable[[], str], opt_level: int
+    ) -> bytes:
+        """An object file from the cache, or compiled now.
+
+        Args:
+            kind: what it is, for the cache's file names.
+            parts: all that decides the IR.
+            write_ir: gives the IR; called only when there is no cached image.
+            opt_level: LLVM's.
+        """
+        target, cache = host_target(), self.cache
         key = CodeCache.key(
+            kind,
             *parts,
             f"abi {ABI_VERSION} O{opt_level}",
             target.triple,
@@ -179,16 +187,16 @@ class Module:
         Invalid: it breaks a validation rule.
     """
 
-    def __init__(self, engine: Engine, data: bytes, name: str = "<module>") -> None:
+    def __init__(
+        self, engine: Engine, data: bytes | bytearray | memoryview, name: str = "<module>"
+    ) -> None:
         self.engine = engine
         self.parsed = decode(bytes(data), name, FEATURES_2_0)
         self.layout = layout_of(self.parsed)
         self.escaping: Sequence[int] = escaping_functions(self.parsed)
         # A cached image proves that the same bytes were validated before.
-        image = engine._cached(
-            ("module", self.parsed.data),
-            lambda: self._checked_ir(),
-            engine.config.opt_level,
+        image = engine.image(
+            "module", [self.parsed.data], self._checked_ir, engine.config.opt_level
         )
         self._code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
         self.entries: Mapping[int, int] = self._read_entries()
@@ -210,7 +218,7 @@ class Module:
         return cls(engine, Path(path).read_bytes(), os.fspath(path))
 
     @staticmethod
-    def validate(data: bytes, name: str = "<module>") -> None:
+    def validate(data: bytes | bytearray | memoryview, name: str = "<module>") -> None:
         """Decode and validate only.
 
         Raises:

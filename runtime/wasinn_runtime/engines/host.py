@@ -42,8 +42,13 @@ def host_target() -> Target:
 
 
 def _machine(target: Target, opt_level: int) -> Any:
+    # Small code, placed anywhere: LLVM's default for JITs calls even neighbours by 64-bit address.
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=opt_level
+        cpu=target.cpu,
+        features=target.features,
+        opt=opt_level,
+        reloc="pic",
+        codemodel="small",
     )
 
 

@@ -21,8 +21,8 @@ _SHT_SYMTAB = 2
 _STT_FUNC = 2
 
 
-def function_symbols(image: bytes) -> list[tuple[int, int, str]]:
-    """Offset in its section, size and name of each function symbol of an ELF64 object."""
+def function_symbols(image: bytes) -> list[tuple[int, int, int, str]]:
+    """Section, offset in it, size and name of each function symbol of an ELF64 object."""
     sections_at = struct.unpack_from("<Q", image, 40)[0]
     entry_bytes, count = struct.unpack_from("<HH", image, 58)
     headers = [
@@ -35,10 +35,10 @@ def function_symbols(image: bytes) -> list[tuple[int, int, str]]:
             continue
         names_at = headers[link][4]
         for at in range(offset, offset + size, 24):
-            name, info, _, _, value, length = struct.unpack_from("<IBBHQQ", image, at)
+            name, info, _, section, value, length = struct.unpack_from("<IBBHQQ", image, at)
             if info & 15 == _STT_FUNC:
                 end = image.index(b"\0", names_at + name)
-                found.append((value, length, image[names_at + name : end].decode()))
+                found.append((section, value, length, image[names_at + name : end].decode()))
     return found
 
 
@@ -64,19 +64,21 @@ class FunctionMap:
 
     def _build(self) -> list[int]:
         symbols = {
-            int(name[1:]): (value, length)
-            for value, length, name in function_symbols(self._image)
+            int(name[1:]): (section, value, length)
+            for section, value, length, name in function_symbols(self._image)
             if name[0] == "f" and name[1:].isdigit()
         }
-        base = None
-        for index, address in self._entries.items():
-            if index in symbols:
-                base = address - symbols[index][0]
-                break
-        if base is not None:
-            self._functions = sorted(
-                (base + value, length, index) for index, (value, length) in symbols.items()
-            )
+        # LLVM puts functions that can only fail into a section of their own.
+        bases = {
+            symbols[index][0]: address - symbols[index][1]
+            for index, address in self._entries.items()
+            if index in symbols
+        }
+        self._functions = sorted(
+            (bases[section] + value, length, index)
+            for index, (section, value, length) in symbols.items()
+            if section in bases
+        )
         return [start for start, _, _ in self._functions]
 
     def label_at(self, pc: int) -> str | None:
@@ -90,5 +92,4 @@ class FunctionMap:
         if place < 0:
             return None
         start, length, index = self._functions[place]
-        # A trap's address is that of the instruction after the call, which may be the end.
-        return module.parsed.function_label(index) if pc <= start + length else None
+        return module.parsed.function_label(index) if pc < start + length else None

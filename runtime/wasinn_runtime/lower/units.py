@@ -265,7 +265,8 @@ define internal void @end_with(ptr %act, i32 %code, i64 %pc) noreturn {{
 define void @wasinn_trap(i32 %code) noreturn noinline {{
   %act = call ptr @current()
   %ra = call ptr @llvm.returnaddress(i32 0)
-  %pc = ptrtoint ptr %ra to i64
+  %after = ptrtoint ptr %ra to i64
+  %pc = sub i64 %after, 1 ; the call may be a function's last instruction
   call void @end_with(ptr %act, i32 %code, i64 %pc)
   unreachable
 }}

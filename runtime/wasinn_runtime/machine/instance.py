@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ConstExpr, ParsedModule, SegmentMode
@@ -84,7 +84,11 @@ class Caller:
 
 
 class Exports(Mapping[str, Extern]):
-    """An instance's exports, by name or as attributes."""
+    """An instance's exports, by name or as attributes.
+
+    An attribute is ``Any`` for type checkers, so that ``exports.add(2, 3)`` needs no cast; ``[]``
+    gives the precise union.
+    """
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -96,7 +100,7 @@ class Exports(Mapping[str, Extern]):
             made = self._made[name] = self._instance.make_export(name)
         return made
 
-    def __getattr__(self, name: str) -> Extern:
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
         try:

@@ -106,7 +106,7 @@ _thread = threading.local()
 
 
 def stack_floor() -> tuple[int, int]:
-    """Lowest stack addresses of this thread for guest code, and for a call back into Python."""
+    """Lowest stack addresses of this thread: for guest code, for calls back into Python."""
     known: tuple[int, int] | None = getattr(_thread, "floor", None)
     if known is None:
         known = _thread.floor = _find_stack_floor()

@@ -1,0 +1,226 @@
+"""Limits of time and depth: deadlines, cancellation, Ctrl-C, recursion on small stacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+import wasmtime
+
+from wasinn_runtime import (
+    Engine,
+    Exhaustion,
+    Func,
+    FuncType,
+    HostFunc,
+    Instance,
+    Interrupted,
+    Module,
+    Store,
+    ValType,
+)
+
+Build = Callable[..., Instance]
+SPIN = """(module
+  (import "env" "wait" (func $wait))
+  (func (export "spin") (loop (br 0)))
+  (func (export "wait") (call $wait) (loop (br 0)))
+  (func (export "ok") (result i32) (i32.const 1)))"""
+NOTHING = HostFunc(FuncType(), lambda: None)
+
+
+def test_deadline_ends_a_loop(build: Build, store: Store) -> None:
+    instance = build(SPIN, NOTHING)
+    start = time.monotonic()
+    with store.deadline(0.1), pytest.raises(Interrupted, match="timeout"):
+        instance.exports.spin()
+    assert 0.09 <= time.monotonic() - start < 5
+    with pytest.raises(Interrupted):
+        instance.exports.ok()
+
+
+def test_a_deadline_that_is_met_leaves_no_trace(build: Build, store: Store) -> None:
+    instance = build(SPIN, NOTHING)
+    with store.deadline(0.05):
+        assert instance.exports.ok() == 1
+    time.sleep(0.1)
+    assert instance.exports.ok() == 1
+
+
+def test_deadlines_in_many_threads(engine: Engine) -> None:
+    module = Module(engine, wasmtime.wat2wasm(SPIN))
+    taken: list[float] = []
+
+    def work(timeout_s: float) -> None:
+        store = Store(engine)
+        instance = Instance(store, module, [NOTHING])
+        start = time.monotonic()
+        with store.deadline(timeout_s), pytest.raises(Interrupted):
+            instance.exports.spin()
+        taken.append(time.monotonic() - start - timeout_s)
+
+    threads = [threading.Thread(target=work, args=(0.05 * n,)) for n in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(taken) == 6
+    assert all(late > -0.01 for late in taken)
+
+
+def test_cancel_from_another_thread(build: Build, store: Store) -> None:
+    instance = build(SPIN, NOTHING)
+    threading.Timer(0.1, store.cancel).start()
+    with pytest.raises(Interrupted, match="cancelled"):
+        instance.exports.spin()
+
+
+def test_a_waiting_host_function_is_told(build: Build, store: Store) -> None:
+    woke: list[bool] = []
+    waits = HostFunc(FuncType(), lambda: woke.append(store.interrupt.wait(30)))
+    instance = build(SPIN, waits)
+    start = time.monotonic()
+    with store.deadline(0.1), pytest.raises(Interrupted):
+        instance.exports.wait()
+    assert woke == [True]
+    assert time.monotonic() - start < 5
+
+
+def test_a_deaf_host_function_ends_the_guest_when_it_returns(build: Build, store: Store) -> None:
+    instance = build(SPIN, HostFunc(FuncType(), lambda: time.sleep(0.3)))
+    with store.deadline(0.05), pytest.raises(Interrupted):
+        instance.exports.wait()
+
+
+def test_interrupt_descriptor_becomes_readable(store: Store) -> None:
+    import select
+
+    fd = store.interrupt.fileno()
+    assert select.select([fd], [], [], 0)[0] == []
+    store.cancel("enough")
+    assert select.select([fd], [], [], 5)[0] == [fd]
+    assert store.interrupt.reason == "enough"
+    store.interrupt.clear()
+    assert select.select([fd], [], [], 0)[0] == []
+
+
+def test_nested_calls_all_end(build: Build, store: Store) -> None:
+    nested = HostFunc(FuncType(), lambda: instance.exports.spin())
+    instance = build(SPIN, nested)
+    with store.deadline(0.1), pytest.raises(Interrupted):
+        instance.exports.wait()
+
+
+PING = """(module
+  (import "env" "pong" (func $pong (param i32)))
+  (func (export "ping") (param i32) (call $pong (local.get 0)))
+  (func $down (export "down") (param i32) (result i32)
+    (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
+      (else (i32.add (i32.const 1) (call $down (i32.sub (local.get 0) (i32.const 1))))))))"""
+PONG = FuncType((ValType.I32,), ())
+
+
+def _ping_pong(engine: Engine) -> type[BaseException]:
+    def pong(n: int) -> None:
+        instance.exports.ping(n - 1)
+
+    module = Module(engine, wasmtime.wat2wasm(PING))
+    instance = Instance(Store(engine), module, [HostFunc(PONG, pong)])
+    limit = sys.getrecursionlimit()
+    try:
+        instance.exports.ping(1_000_000)
+    except (Exhaustion, RecursionError) as error:
+        assert sys.getrecursionlimit() == limit
+        assert instance.exports.down(10) == 10
+        return type(error)
+    raise AssertionError("a million levels fit nowhere")
+
+
+def test_guest_and_host_in_turns_without_end(engine: Engine) -> None:
+    assert _ping_pong(engine) in (Exhaustion, RecursionError)
+
+
+@pytest.mark.parametrize("stack_bytes", [256 << 10, 1 << 20, 64 << 20])
+def test_recursion_on_a_thread_with_its_own_stack_size(engine: Engine, stack_bytes: int) -> None:
+    outcomes: list[object] = []
+
+    def work() -> None:
+        module = Module(engine, wasmtime.wat2wasm(PING))
+        instance = Instance(Store(engine), module, [HostFunc(PONG, lambda _: None)])
+        assert instance.exports.down(500) == 500
+        try:
+            instance.exports.down(100_000_000)
+        except Exhaustion as error:
+            outcomes.append(type(error))
+        instance.exports.ping(1)
+        outcomes.append(_ping_pong(engine))
+
+    before = threading.stack_size(stack_bytes)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join(60)
+    assert outcomes[0] is Exhaustion
+    assert outcomes[1] in (Exhaustion, RecursionError)
+
+
+def test_a_function_with_a_huge_frame(build: Build) -> None:
+    """8,000 locals, all alive over a call, in a recursion."""
+    count = 8_000
+    sets = "".join(
+        f"(local.set {i} (i64.load (i32.const {i % 8000 * 8})))" for i in range(1, count)
+    )
+    adds = "".join(f"(local.get {i}) i64.add " for i in range(1, count, 7))
+    wat = f"""(module (memory 1) (func $f (export "f") (param i64) (result i64)
+      (local {"i64 " * (count - 1)}) {sets}
+      (local.set 0 (call $f (local.get 0))) (local.get 0) {adds}))"""
+    f = build(wat).exports.f
+    assert isinstance(f, Func)
+    with pytest.raises(Exhaustion):
+        f(1)
+
+
+def test_ctrl_c_ends_a_guest_on_the_main_thread() -> None:
+    script = textwrap.dedent(
+        f"""
+        import signal, sys, threading, time, os
+        import wasmtime
+        from wasinn_runtime import Engine, Module, Store, Instance, HostFunc, FuncType
+        engine = Engine()
+        module = Module(engine, wasmtime.wat2wasm({SPIN!r}))
+        store = Store(engine)
+        instance = Instance(store, module, [HostFunc(FuncType(), lambda: None)])
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        start = time.monotonic()
+        try:
+            instance.exports.spin()
+        except KeyboardInterrupt:
+            print("interrupted", time.monotonic() - start < 5, instance.exports.ok())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "interrupted True 1", done.stderr
+    assert done.stderr == ""
+
+
+def test_a_real_fault_still_reaches_faulthandler() -> None:
+    """Only the guest's faults are ours: others go on to the handler that was there before."""
+    script = (
+        "import faulthandler, ctypes; faulthandler.enable()\n"
+        "from wasinn_runtime import Engine; Engine()\n"
+        "ctypes.string_at(8)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == -11
+    assert "Fatal Python error: Segmentation fault" in done.stderr
