@@ -10,7 +10,6 @@ store, descriptors and handles of its own. This is not the command line (``wasin
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import os
 import threading
@@ -366,6 +365,8 @@ class Host:
 
         Cancelling the task ends the guest.
         """
+        import asyncio  # slow to import, and only needed here
+
         names = ("invoke", "values", "timeout_s", "check")
         how = {name: options.pop(name) for name in names if name in options}
         text, capture = options.pop("input", None), options.pop("capture_output", False)

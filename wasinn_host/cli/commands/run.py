@@ -1,0 +1,210 @@
+"""``wasinn run``: a guest from start to end. Its options are in ``run_options``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from wasinn_host.cli import status
+from wasinn_host.cli.module_file import read_module
+from wasinn_host.cli.run_options import RunOptions, parse
+from wasinn_host.cli.talk import put, safe, say
+from wasinn_host.host import NN_MODULE, Host
+from wasinn_runtime.engines.engine import Config, Module
+from wasinn_runtime.errors import GuestExit, Interrupted, LimitExceeded, Trap, UsageError
+from wasinn_runtime.spec.types import FuncType
+
+if TYPE_CHECKING:
+    from wasinn_models.progress import Progress
+
+__all__ = ["run"]
+
+
+def run(words: Sequence[str]) -> int:
+    """Does what the words after ``wasinn run`` say; the exit status.
+
+    Raises:
+        WasinnError, OSError: it could not be run.
+    """
+    options = parse(words)
+    if options.help:
+        from wasinn_host.cli.run_help import help_text
+
+        put(help_text())
+        return 0
+    host = Host(
+        Config(mode=options.mode, cache=options.cache), backend_options=options.nn_options or None
+    )
+    module = _load(host, options)
+    values = _values(module, options)
+    _prepare_models(host, module, options)
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    # A guest whose output nobody reads ends as any other program does.
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        return _run(host, module, options, values)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+
+
+def _load(host: Host, options: RunOptions) -> Module:
+    data = read_module(options.path)
+    if options.traces.isdisjoint(("decode", "validate", "compile")):
+        return Module(host.engine, data, options.path)
+    from wasinn_host.cli.stages import load_traced
+
+    return load_traced(
+        host.engine, data, options.path, options.traces, lambda stage, text: say(text, stage)
+    )
+
+
+def _values(module: Module, options: RunOptions) -> list[object]:
+    """The arguments for ``--invoke``; none without it."""
+    if options.invoke is None:
+        return []
+    functions = {name: ty for name, ty in module.exports if isinstance(ty, FuncType)}
+    if options.invoke not in functions:
+        from difflib import get_close_matches
+
+        near = get_close_matches(options.invoke, functions, n=3)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(
+            f"{options.path} exports no function {options.invoke!r}; {hint}"
+            f"it exports: {', '.join(functions) or 'none'}"
+        )
+    from wasinn_host.cli.values import parse_values
+
+    return parse_values(options.args, functions[options.invoke], options.invoke)
+
+
+def _run(host: Host, module: Module, options: RunOptions, values: list[object]) -> int:
+    sinks: dict[str, Callable[[str], None]] = {
+        name: _sink(name) for name in ("wasi", "nn") if name in options.traces
+    }
+    try:
+        result = host.run(
+            module,
+            () if options.invoke is not None else options.args,
+            invoke=options.invoke,
+            values=values,
+            timeout_s=options.timeout_s,
+            dirs=options.dirs,
+            env=options.env,
+            max_memory_bytes=options.max_memory_bytes,
+            trace_wasi=sinks.get("wasi"),
+            trace_nn=sinks.get("nn"),
+        )
+    except GuestExit as exit_:  # while it was being made, by a start function
+        return status.of_guest(exit_.code)
+    except Interrupted as stop:
+        if stop.code != "timeout":
+            raise
+        say(f"{options.path}: timeout: the guest was stopped after {options.timeout_s:g} s")
+        return status.TIMED_OUT
+    except Trap as trap:
+        say(f"{options.path}: {trap}")
+        return status.TRAPPED
+    except LimitExceeded as error:
+        say(f"{options.path}: {error}")
+        return status.FAILED
+    if options.invoke is not None and result.exit_code == 0:
+        _print_results(module, options.invoke, result.value)
+    return status.of_guest(result.exit_code)
+
+
+def _sink(name: str) -> Callable[[str], None]:
+    """Takes lines of a trace. They hold text of the guest's."""
+
+    def write(line: str) -> None:
+        if sys.stderr is not None:
+            sys.stderr.write(f"{name}: {safe(line)}\n")
+
+    return write
+
+
+def _print_results(module: Module, name: str, value: object) -> None:
+    from wasinn_host.cli.values import shown
+
+    ty = next(t for n, t in module.exports if n == name and isinstance(t, FuncType))
+    values = value if len(ty.results) > 1 and isinstance(value, tuple) else (value,)
+    for result, one in zip(ty.results, values, strict=False):
+        put(f"{shown(one, result)}\n")
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
+    """Loads what ``--nn-preload`` names, so that a bad model is told of before the guest runs."""
+    if options.nn_options:
+        _check_backend_options(host, options)
+    names = set()
+    for text in options.preloads:
+        name = text.partition(":")[0]
+        if name in names:
+            raise UsageError(f"--nn-preload {text!r}: the name {name!r} is given twice")
+        names.add(name)
+        # NAME:VARIANT has one colon, a file's form three or more.
+        if text.count(":") <= 1:
+            _preload_stored(host, name, text)
+        else:
+            _preload_file(host, text)
+    if options.preloads and all(name != NN_MODULE for name, _, _ in module.imports):
+        say(f"{options.path} does not import {NN_MODULE}: it will not use the preloaded models")
+
+
+def _preload_file(host: Host, text: str) -> None:
+    from wasinn_host.nn import PreloadSpec
+
+    spec = PreloadSpec.parse(text)
+    # Tell apart what the person can fix from what the backend says of the file.
+    with open(spec.path, "rb"):
+        pass
+    host.graphs.preload(spec, eager=True)
+
+
+def _preload_stored(host: Host, name: str, text: str) -> None:
+    from wasinn_host.nn import Target
+    from wasinn_models.store import ModelStore
+
+    with _progress() as progress:
+        model = ModelStore(progress=progress, notice=say).resolve(text)
+    host.graphs.register(name, model.encoding, Target.AUTO, paths=model.paths, eager=True)
+
+
+class _progress:  # noqa: N801  (reads as a verb where it is used)
+    """Shows how a download goes; costs nothing when the model is already there."""
+
+    def __enter__(self) -> Progress:
+        from contextlib import ExitStack
+
+        self._stack = ExitStack()
+        shown: list[Progress] = []
+
+        def report(label: str, done: int, total: int | None) -> None:
+            if not shown:
+                from wasinn_models.rich_progress import progress_bar
+
+                shown.append(self._stack.enter_context(progress_bar()))
+            shown[0](label, done, total)
+
+        return report
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def _check_backend_options(host: Host, options: RunOptions) -> None:
+    """An option for a plugin that is not there, or that it refuses, is an error of the command."""
+    reports = {report.name: report for report in host.graphs.backends.report()}
+    for name in options.nn_options:
+        if name not in reports:
+            raise UsageError(
+                f"--nn-option: there is no backend plugin {name!r}; "
+                f"there is: {', '.join(sorted(reports)) or 'none'}"
+            )
+        if reports[name].error:
+            raise UsageError(f"--nn-option: {reports[name].error}")

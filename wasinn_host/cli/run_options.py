@@ -1,0 +1,291 @@
+"""The options of ``wasinn run``: one table, and the parser that reads it. Runs nothing.
+
+Importing a command line library costs a large part of the time that a small guest takes from start
+to end, so this command has a parser of its own; its help is laid out by the library all the same.
+
+Options before the WebAssembly file are ours, everything after it is the guest's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from wasinn_host.wasi.config import Preopen
+from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.errors import UsageError
+
+__all__ = ["HELP_FLAGS", "OPTIONS", "TRACES", "Option", "RunOptions", "looks_like_option", "parse"]
+
+HELP_FLAGS = ("--help", "-h")
+
+#: What ``--trace`` can show.
+TRACES: dict[str, str] = {
+    "wasi": "each WASI call",
+    "nn": "each WASI-NN call",
+    "decode": "time to read the module",
+    "validate": "time to check it",
+    "compile": "time to compile it or take it from the cache",
+}
+
+_SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class RunOptions:
+    """What a command line says.
+
+    Attributes:
+        path: the WebAssembly file.
+        args: the guest's arguments, after its name.
+        mode: how the module is run.
+        dirs: directories the guest may use.
+        env: the guest's environment.
+        preloads: ``NAME:ENCODING:TARGET:PATH``, or names of stored models.
+        nn_options: for each backend plugin's name, its options.
+        timeout_s: seconds of wall time, or None.
+        max_memory_bytes: most that each linear memory may grow to, or None.
+        invoke: the export to call instead of ``_start``, or None.
+        traces: names from ``TRACES``.
+        cache: whether compiled code is kept.
+        help: help was asked for; the rest is not filled in.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+        self.args: list[str] = []
+        self.mode = MODES[0]
+        self.dirs: list[Preopen] = []
+        self.env: dict[str, str] = {}
+        self.preloads: list[str] = []
+        self.nn_options: dict[str, dict[str, str]] = {}
+        self.timeout_s: float | None = None
+        self.max_memory_bytes: int | None = None
+        self.invoke: str | None = None
+        self.traces: set[str] = set()
+        self.cache = True
+        self.help = False
+
+
+class Option:
+    """A row of the table.
+
+    Attributes:
+        name: with its dashes.
+        metavar: what stands for its value; empty for a flag.
+        help: one sentence.
+        take: puts a value into the options; raises UsageError for a bad one.
+        repeatable: whether it may come more than once; of others the last one counts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        metavar: str,
+        help: str,
+        take: Callable[[RunOptions, str], None],
+        repeatable: bool = False,
+    ) -> None:
+        self.name = name
+        self.metavar = metavar
+        self.help = help
+        self.take = take
+        self.repeatable = repeatable
+
+
+# --- one function per option ----------------------------------------------------------------------
+
+
+def _unknown(what: str, word: str, known: Sequence[str]) -> NoReturn:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise UsageError(f"unknown {what} {word!r}; {hint}there is: {', '.join(known)}")
+
+
+def _mode(options: RunOptions, text: str) -> None:
+    if text not in MODES:
+        _unknown("mode", text, MODES)
+    options.mode = text
+
+
+def _dir(options: RunOptions, text: str) -> None:
+    rest = text.removesuffix("::ro")
+    host, _, guest = rest.partition("::")
+    if not host or rest.endswith("::") or "::" in guest:
+        raise UsageError(
+            f"--dir {text!r}: expected HOST[::GUEST][::ro], for example data::/data::ro"
+        )
+    options.dirs.append(Preopen(host, guest, read_only=rest is not text))
+
+
+def _env(options: RunOptions, text: str) -> None:
+    name, equals, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--env {text!r}: expected NAME=VALUE, or NAME to pass ours on")
+    if not equals:
+        ours = os.environ.get(name)
+        if ours is None:
+            raise UsageError(
+                f"--env {name}: there is no such variable to pass on; give a value: {name}=VALUE"
+            )
+        value = ours
+    options.env[name] = value
+
+
+def _nn_preload(options: RunOptions, text: str) -> None:
+    if not text:
+        raise UsageError("--nn-preload: expected NAME:ENCODING:TARGET:PATH or a model's name")
+    options.preloads.append(text)
+
+
+def _nn_option(options: RunOptions, text: str) -> None:
+    key, equals, value = text.partition("=")
+    plugin, dot, name = key.partition(".")
+    if not (equals and dot and plugin and name):
+        raise UsageError(
+            f"--nn-option {text!r}: expected PLUGIN.KEY=VALUE, for example onnx.threads=2"
+        )
+    options.nn_options.setdefault(plugin, {})[name] = value
+
+
+def _timeout(options: RunOptions, text: str) -> None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--timeout {text!r}: expected seconds above 0, for example 2.5")
+    options.timeout_s = seconds
+
+
+def _max_memory(options: RunOptions, text: str) -> None:
+    digits = text.rstrip("kKmMgGiIbB")
+    suffix = text[len(digits) :].lower()
+    unit = suffix.removesuffix("ib") if suffix.endswith("ib") else suffix
+    if not (digits.isascii() and digits.isdigit()) or unit not in _SUFFIXES or len(digits) > 18:
+        raise UsageError(f"--max-memory {text!r}: expected bytes, or a number with k, M or G: 64M")
+    size = int(digits) * _SUFFIXES[unit]
+    if size == 0:
+        raise UsageError(f"--max-memory {text!r}: expected more than 0 bytes")
+    options.max_memory_bytes = size
+
+
+def _invoke(options: RunOptions, text: str) -> None:
+    options.invoke = text
+
+
+def _trace(options: RunOptions, text: str) -> None:
+    for name in text.split(","):
+        if name not in TRACES:
+            _unknown("trace", name, list(TRACES))
+        options.traces.add(name)
+
+
+def _no_cache(options: RunOptions, text: str) -> None:
+    options.cache = False
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("--mode", "MODE", f"How to run it: {', '.join(MODES)}.", _mode),
+    Option(
+        "--dir",
+        "HOST[::GUEST][::ro]",
+        "A directory the guest may use, under the same or another name; ro: only to read.",
+        _dir,
+        repeatable=True,
+    ),
+    Option(
+        "--env",
+        "NAME[=VALUE]",
+        "A variable of the guest's environment; without a value ours is passed on.",
+        _env,
+        repeatable=True,
+    ),
+    Option(
+        "--nn-preload",
+        "NAME[:ENCODING:TARGET:PATH]",
+        "A model that the guest may load by name: a file, or NAME[:VARIANT] of `wasinn models`.",
+        _nn_preload,
+        repeatable=True,
+    ),
+    Option(
+        "--nn-option",
+        "PLUGIN.KEY=VALUE",
+        "An option of a backend plugin; `wasinn backends` lists them.",
+        _nn_option,
+        repeatable=True,
+    ),
+    Option("--timeout", "SECONDS", "Stop the guest after that long.", _timeout),
+    Option(
+        "--max-memory",
+        "SIZE",
+        "The most that each linear memory may grow to: bytes, or with k, M or G.",
+        _max_memory,
+    ),
+    Option(
+        "--invoke",
+        "NAME",
+        "Call this export instead of _start; ARGS are its arguments, results are printed.",
+        _invoke,
+    ),
+    Option(
+        "--trace",
+        "NAMES",
+        f"Tell on standard error, comma-separated: {', '.join(TRACES)}.",
+        _trace,
+        repeatable=True,
+    ),
+    Option("--no-cache", "", "Compile anew, and keep nothing.", _no_cache),
+)
+
+
+# --- parsing --------------------------------------------------------------------------------------
+
+
+def looks_like_option(word: str) -> bool:
+    """Whether a word before the WebAssembly file is an option."""
+    return word.startswith("-") and word != "-"
+
+
+def parse(words: Sequence[str]) -> RunOptions:
+    """Reads the words after ``wasinn run``.
+
+    Raises:
+        UsageError: which word is wrong, and what there is.
+    """
+    table = {option.name: option for option in OPTIONS}
+    options = RunOptions()
+    at = 0
+    while at < len(words) and looks_like_option(words[at]):
+        word = words[at]
+        at += 1
+        if word == "--":
+            break
+        if word in HELP_FLAGS:
+            options.help = True
+            return options
+        name, equals, value = word.partition("=")
+        option = table.get(name)
+        if option is None:
+            _unknown("option", name, [*table, HELP_FLAGS[0]])
+        if not option.metavar:
+            if equals:
+                raise UsageError(f"{name} takes no value, got {value!r}")
+        elif not equals:
+            if at == len(words):
+                raise UsageError(f"{name} needs a value: {name} {option.metavar}")
+            value = words[at]
+            at += 1
+        option.take(options, value)
+    if at == len(words):
+        raise UsageError(
+            "no WebAssembly file: expected wasinn run [OPTIONS] APP.wasm [ARGS...]; "
+            "`wasinn run --help` lists the options"
+        )
+    options.path, options.args = words[at], list(words[at + 1 :])
+    if not options.path:
+        raise UsageError("the WebAssembly file's name is empty")
+    return options
