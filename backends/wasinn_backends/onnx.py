@@ -100,6 +100,9 @@ class OnnxBackend(Backend):
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
+        # For the whole process: what is not about one session goes to the default logger, and a
+        # guest could fill the terminal with it.
+        ort.set_default_logger_severity(_FATAL_ONLY)
         self._threads = _number(options, "threads", 0, 1024)
         self._spinning = _number(options, "spinning", 1, 1)
         level = options.get("optimization", "all")

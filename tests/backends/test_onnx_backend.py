@@ -299,6 +299,15 @@ class TestWrongModels:
         )
         assert set_array(guest, context, 0, np.zeros(3, np.float32)) == 0
         assert guest.compute(context) == 5
+        context = guest.open(
+            model_of(
+                [helper.make_node("ConstantOfShape", ["n"], ["y"])],
+                [value("n", [1], TensorProto.INT64)],
+                [value("y", ["m"])],
+            )
+        )
+        assert set_array(guest, context, 0, np.array([(1 << 62) + 6], np.int64)) == 0
+        assert guest.compute(context) == 5
         assert capfd.readouterr() == ("", "")
 
     def test_every_exception_of_onnx_runtime_is_mapped(self) -> None:

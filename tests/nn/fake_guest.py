@@ -6,6 +6,7 @@ WebAssembly instance is missing.
 
 from __future__ import annotations
 
+import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
@@ -64,26 +65,18 @@ class FakeInterrupt:
     """The engine's interrupt on a pipe, as its contract says."""
 
     def __init__(self) -> None:
-        import os
-
         self._read, self._write = os.pipe()
         self._set = threading.Event()
 
     def set(self) -> None:
-        import os
-
         self._set.set()
         os.write(self._write, b"\0")
 
     def clear(self) -> None:
-        import os
-
         os.read(self._read, 1)
         self._set.clear()
 
     def close(self) -> None:
-        import os
-
         os.close(self._read)
         os.close(self._write)
 
