@@ -26,6 +26,7 @@ import argparse
 import sys
 import textwrap
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,35 +159,35 @@ def build() -> Tables:
             f"this Python knows Unicode {unicodedata.unidata_version}; the lists in this script"
             f" cover {'.'.join(map(str, OLDEST_UNICODE))} to {'.'.join(map(str, NEWEST_UNICODE))}"
         )
-    category = {cp: unicodedata.category(chr(cp)) for cp in scalar_values()}
+    category: defaultdict[str, set[int]] = defaultdict(set)
+    for cp in scalar_values():
+        category[unicodedata.category(chr(cp))].add(cp)
+    private = category["Co"]
+    assigned = set[int]().union(*category.values()) - private - category["Cn"]
 
-    def in_category(prefix: str) -> set[int]:
-        return {cp for cp, name in category.items() if name.startswith(prefix)}
-
-    marks = (in_category("Mn") - code_points(MARKS_AFTER_8)) | code_points(MARKS_ONLY_IN_8)
+    marks = (category["Mn"] - code_points(MARKS_AFTER_8)) | code_points(MARKS_ONLY_IN_8)
     ascii_symbols = {cp for cp in range(0x21, 0x7F) if not chr(cp).isalnum()}
-    punctuation = in_category("P") - code_points(PUNCTUATION_AFTER_8)
+    punctuation = set[int]().union(*(cps for name, cps in category.items() if name[0] == "P"))
+    punctuation -= code_points(PUNCTUATION_AFTER_8)
     punctuation |= code_points(PUNCTUATION_ONLY_IN_8) | ascii_symbols
     spaces = code_points(SPACES)
     # U+FFFD is what invalid input was decoded to; cleaning removes it like a control character.
-    drop = in_category("Cc") | in_category("Cf") | in_category("Co") | {0xFFFD}
+    drop = category["Cc"] | category["Cf"] | private | {0xFFFD}
     drop -= spaces | code_points(FORMAT_AFTER_8)
 
     no_class = code_points(COMBINING_AFTER_9)
     combining = {
         cp: value
-        for cp in scalar_values()
+        for cp in assigned
         if (value := unicodedata.combining(chr(cp))) and cp not in no_class
     }
-    lower = {cp: ord(low) for cp in scalar_values() if len(low := chr(cp).lower()) == 1}
+    lower = {cp: ord(low) for cp in assigned if len(low := chr(cp).lower()) == 1}
     for first, last, target in LOWER_AFTER_14:
         lower.update({cp: target + cp - first for cp in range(first, last + 1)})
 
     young = code_points(DECOMPOSITIONS_AFTER_9)
     mapped: dict[int, tuple[int, ...]] = {}
-    for cp in scalar_values():
-        if cp in drop or cp in spaces or cp in marks or cp in HANGUL_SYLLABLES:
-            continue
+    for cp in (assigned | set(lower)) - drop - spaces - marks - set(HANGUL_SYLLABLES):
         parts = [cp] if cp in young else [ord(c) for c in unicodedata.normalize("NFD", chr(cp))]
         kept = tuple(lower.get(part, part) for part in parts if part not in marks)
         _check_decomposition(cp, parts, marks, combining)

@@ -1,13 +1,13 @@
-"""Fixtures for the tests of the example guests: engines, and the MiniLM files."""
+"""Fixtures for the tests of the example guests: engines, and the MiniLM model."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.guests.runners import RUNNERS, Runner
+from wasinn_models.store import ModelStore, ResolvedModel
 
 
 @pytest.fixture(params=sorted(RUNNERS))
@@ -17,6 +17,12 @@ def runner(request: pytest.FixtureRequest) -> Runner:
 
 
 @pytest.fixture(scope="session")
-def minilm_files() -> Path:
+def minilm() -> ResolvedModel:
+    """all-MiniLM-L6-v2 in float32; fetched and built if the store does not have it yet."""
+    return ModelStore().resolve("minilm:float32")
+
+
+@pytest.fixture(scope="session")
+def minilm_files(minilm: ResolvedModel) -> Path:
     """The folder with MiniLM's vocab.txt and tokenizer.json."""
-    return Path(os.environ["WASINN_TEST_MINILM"])
+    return minilm.directory

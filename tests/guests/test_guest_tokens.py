@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
-from tokenizers.implementations import BertWordPieceTokenizer
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
 from tests.guests.runners import SEMANTIC_SEARCH, Outcome, Runner, run_wasinn
 from tests.guests.text_lines import HAND_WRITTEN, escaped, generated

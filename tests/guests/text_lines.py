@@ -41,15 +41,17 @@ HAND_WRITTEN = (
     "tab\tbetween\vvertical\fform\u0085next\u2028line\u2029paragraph\u00a0no-break\u3000wide",
     "\u1680ogham\u2000quad\u2003em\u2009thin\u200ahair\u202fnarrow\u205fmath\u180emongolian",
     "carriage\rreturn\r\nand\nline feeds\n",
-    "private \ue000 \uf8ff \U000f0000 \U0010fffd unassigned \u0378 \u0557 \U0003ffff \ufffe \uffff \U0010ffff",
+    "private \ue000 \uf8ff \U000f0000 \U0010fffd",
+    "unassigned \u0378 \u0557 \U0003ffff noncharacters \ufdd0 \ufffe \uffff \U0010ffff",
     "replacement \ufffd vanishes a\ufffdb",
     "punctuation ¡¿«»‹›„“”‘’‚…‐‑–—―‖•‰′″※‼⁇⁓ ⸮ 、。「」【】〜・｛｝ ؛ ። ། ৷ ॥",
     "symbols are none: ° ± × ÷ § ¶ ¬ ¦ µ ¢ £ ¥ € ₿ ← ↑ → ∀ ∂ ∑ √ ∞ ≠ ≤ ≮ ⌂ ─ █ ■ ♥ $+<=>^`|~",
-    # Punctuation, marks, format characters and letters that are younger than the model's tables.
-    "\u166d \U000111c9 \u1b7d \u2e52 \u061d \u0c77 \u0890 \u08e2 \U000110cd \u1734 \U0001171e \u180f",
-    "\u1c89 \u1c90 \ua7cb \ua7dc \U00010d50 \U00016ea0 \u1c8a \u2c2f \u2c5f \ua7c0 \U0001e900 \u13a0 \uab70",
+    # Punctuation, format characters, marks and letters that are younger than the model's tables.
+    "\u166d \U000111c9 \u1b7d \u2e52 \u061d \u0c77 \u0890 \u08e2 \U000110cd",
+    "x\u1734 x\U0001171e x\u180f x\u0898 x\u08d4 x\u1ac0 x\U0001e130",
+    "\u1c89 \u1c90 \ua7cb \ua7dc \U00010d50 \U00016ea0 \u1c8a \u2c2f \u2c5f \u13a0 \uab70",
     # Kept combining characters, which canonical ordering may still move.
-    "x\u302e\U0001d165 x\U0001d165\u302e \u1b44\u302f x\U0001d16d\u0902\U0001d165 \u1baa\u1bf2\u302a\u1b44",
+    "x\u302e\U0001d165 x\U0001d165\u302e \u1b44\u302f x\U0001d16d\u0902\U0001d165 \u1baa\u1bf2",
     "[CLS] [SEP] [MASK] [UNK] [PAD] [cls] [MASK]ed un[MASK] [[SEP]] [SEP [ SEP] \\[CLS\\]",
     "## ##ing #hash ###x a##b",
     "a" * 99,
@@ -108,9 +110,10 @@ ALPHABETS: dict[str, Alphabet] = {
 
 # Words of the vocabulary, and words that are nearly in it, so that real pieces are found too.
 STEMS = (
-    "token embed sentence search un break able ing s ed re play er neural net work model learn"
-    " hôtel élève über señor København smörgåsbord Straße İzmir piñata jalapeño"
-).split()
+    *("token", "embed", "sentence", "search", "un", "break", "able", "ing", "s", "ed", "re"),
+    *("play", "er", "neural", "net", "work", "model", "learn", "hôtel", "élève", "über"),
+    *("señor", "København", "smörgåsbord", "Straße", "İzmir", "piñata", "jalapeño"),
+)
 
 
 def _word(source: random.Random) -> str:
