@@ -83,6 +83,17 @@ def spectest_bytes() -> bytes:
     return assemble(SPECTEST)
 
 
+def printer(params: tuple[ValType, ...]) -> Callable[..., None]:
+    """A host function that has nothing to do but to get the right kinds of values."""
+    kinds = [float if type_ in (F32, F64) else int for type_ in params]
+
+    def check(*values: object) -> None:
+        if [type(value) for value in values] != kinds:
+            raise Failure(f"a print function of {params} was called with {values}")
+
+    return check
+
+
 class ScriptRunner:
     """The state of a script: its store, its modules by name, the latest one.
 
@@ -98,14 +109,10 @@ class ScriptRunner:
         self.linker.allow_shadowing = True
         self.instances: dict[str, Instance] = {}
         self.current: Instance | None = None
-        self.printed: list[tuple[object, ...]] = []
         for name, params in PRINTS.items():
-            self.linker.define_func("spectest", name, FuncType(params), self._print)
+            self.linker.define_func("spectest", name, FuncType(params), printer(params))
         spectest = Instance(self.store, Module(self.engine, spectest_bytes(), "spectest"))
         self.linker.define_instance("spectest", spectest)
-
-    def _print(self, *values: object) -> None:
-        self.printed.append(values)
 
     def run(self, commands: Iterable[Command], tally: Counter[str]) -> dict[int, str]:
         """Runs all commands.
