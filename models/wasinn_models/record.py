@@ -1,7 +1,8 @@
 """What the store remembers of the files it has put in place, so that using them needs no hashing.
 
-One ``stored.json`` per model. A file counts as untouched while its size and time of change are those
-that were noted when its bytes were last hashed; otherwise it is hashed again before it is trusted.
+One ``stored.json`` per model. A file counts as untouched while its size and time of change are
+those that were noted when its bytes were last hashed; otherwise it is hashed again before it is
+trusted.
 """
 
 from __future__ import annotations

@@ -28,9 +28,9 @@ def build_bert(
 ) -> Path:
     """Builds an ONNX model of a BERT-style encoder.
 
-    Inputs ``input_ids``, ``attention_mask``, ``token_type_ids``: int64 [batch, sequence], both free;
-    a sequence longer than the configuration's ``max_position_embeddings`` makes the run fail, and
-    the model's property ``max_sequence_length`` says how long it may be. Output by head:
+    Inputs ``input_ids``, ``attention_mask``, ``token_type_ids``: int64 [batch, sequence], both
+    free; a sequence longer than the configuration's ``max_position_embeddings`` makes the run fail,
+    and the model's property ``max_sequence_length`` says how long it may be. Output by head:
 
     - ``embedding``: ``last_hidden_state`` float32 [batch, sequence, hidden]
     - ``pooled``: ``sentence_embedding`` float32 [batch, hidden], mean over tokens, length 1

@@ -226,6 +226,7 @@ class _Bert:
             "gelu_tanh": {
                 "sqrt2pi": math.sqrt(2.0 / math.pi),
                 "cubic": 0.044715,
+                "three": 3.0,
                 "half": 0.5,
                 "one": 1.0,
             },
@@ -246,17 +247,18 @@ class _Bert:
             # x * (1 + erf(x / sqrt 2)) * 0.5
             inner = graph.node("Div", [states, "activation.sqrt2"], f"{base}/gelu/scaled")
             curve = graph.node("Erf", [inner], f"{base}/gelu/erf")
-        else:
-            # x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x * x * x))) * 0.5
-            square = graph.node("Mul", [states, states], f"{base}/gelu/square")
-            cube = graph.node("Mul", [square, states], f"{base}/gelu/cube")
-            cubic = graph.node("Mul", [cube, "activation.cubic"], f"{base}/gelu/cubic")
-            total = graph.node("Add", [states, cubic], f"{base}/gelu/polynomial")
-            inner = graph.node("Mul", [total, "activation.sqrt2pi"], f"{base}/gelu/scaled")
-            curve = graph.node("Tanh", [inner], f"{base}/gelu/tanh")
+            raised = graph.node("Add", [curve, "activation.one"], f"{base}/gelu/raised")
+            product = graph.node("Mul", [states, raised], f"{base}/gelu/product")
+            return graph.node("Mul", [product, "activation.half"], f"{base}/gelu/gelu")
+        # x * 0.5 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x ** 3)))
+        cube = graph.node("Pow", [states, "activation.three"], f"{base}/gelu/cube")
+        cubic = graph.node("Mul", [cube, "activation.cubic"], f"{base}/gelu/cubic")
+        total = graph.node("Add", [states, cubic], f"{base}/gelu/polynomial")
+        inner = graph.node("Mul", [total, "activation.sqrt2pi"], f"{base}/gelu/scaled")
+        curve = graph.node("Tanh", [inner], f"{base}/gelu/tanh")
         raised = graph.node("Add", [curve, "activation.one"], f"{base}/gelu/raised")
-        product = graph.node("Mul", [states, raised], f"{base}/gelu/product")
-        return graph.node("Mul", [product, "activation.half"], f"{base}/gelu/gelu")
+        half = graph.node("Mul", [states, "activation.half"], f"{base}/gelu/half")
+        return graph.node("Mul", [half, raised], f"{base}/gelu/gelu")
 
     def pooled(self, states: str, mask: str) -> None:
         """The mean of the tokens that are no padding, scaled to length 1: [batch, hidden]."""

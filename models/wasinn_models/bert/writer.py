@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OPSET", "GraphWriter", "onnx_package"]
 
-# The newest opset whose attention masks ONNX Runtime's attention fusion knows: it looks for Unsqueeze
-# with its axes as an attribute, and for the versions of Add, Sub, Mul and Cast before opset 13.
+# The newest opset whose attention masks ONNX Runtime's attention fusion knows: it looks for
+# Unsqueeze with its axes as an attribute, and for Add, Sub, Mul and Cast as before opset 13.
 OPSET = 12
 # The file format that came with that opset.
 IR_VERSION = 7

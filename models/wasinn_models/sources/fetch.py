@@ -1,4 +1,4 @@
-"""Brings a source's bytes into a staging folder, whichever kind of source it is. Verifies nothing."""
+"""Brings a source's bytes into a staging folder, whatever kind it is. Verifies nothing."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Tokens, mirrors and proxies are those the user has set up for that package.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -75,19 +76,15 @@ def download_from_hub(
 
 def _reporter(label: str, progress: Progress) -> type[Any]:
     """A progress bar class for the package that draws nothing and reports to us."""
-    from tqdm import tqdm
+    tqdm: Any = importlib.import_module("tqdm").tqdm
 
-    class Reporter(tqdm):  # type: ignore[misc, type-arg, unused-ignore]  # may have no types
-        """Counts what the package says it has."""
+    def start(self: Any, *args: Any, **options: Any) -> None:
+        self.reported_bytes = int(options.get("initial") or 0)
+        self.expected_bytes = options.get("total")
+        tqdm.__init__(self, *args, **{**options, "disable": True})
 
-        def __init__(self, *args: Any, **options: Any) -> None:
-            self._done = int(options.get("initial") or 0)
-            self._all = options.get("total")
-            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call, unused-ignore]
+    def update(self: Any, n: float | None = 1) -> None:
+        self.reported_bytes += int(n or 0)
+        progress(label, self.reported_bytes, self.expected_bytes)
 
-        def update(self, n: float | None = 1) -> bool | None:
-            self._done += int(n or 0)
-            progress(label, self._done, self._all)
-            return None
-
-    return Reporter
+    return type("Reporter", (tqdm,), {"__init__": start, "update": update})

@@ -35,16 +35,18 @@ def copy_local(source: Path, target: Path, *, progress: Progress = silent) -> Pa
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SourceError(f"file:{source}: it can not be read: {error.strerror}") from error
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"file:{source}: expected a regular file, got something else")
         done = 0
         with write_whole(target, status.st_size) as copy:
-            while chunk := _read(file.fileno(), source):
+            while chunk := _read(handle, source):
                 copy.write(chunk)
                 done += len(chunk)
                 progress(source.name, done, status.st_size)
+    finally:
+        os.close(handle)
     return target
 
 

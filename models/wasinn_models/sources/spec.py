@@ -117,10 +117,10 @@ def _local_path(text: str, rest: str) -> Path:
 
 
 def _hub(text: str, rest: str) -> HubSource:
-    """REPO is OWNER/NAME; a NAME alone (of the hub's first days) is taken with two parts or an @."""
+    """REPO is OWNER/NAME, or a NAME alone (as old repositories have) with its @REVISION."""
     expected = "hf:OWNER/NAME[@REVISION]/FILE"
     parts = rest.split("/")
-    count = 1 if "@" in parts[0] or len(parts) == 2 else 2
+    count = 1 if "@" in parts[0] else 2
     repository, _, revision = "/".join(parts[:count]).partition("@")
     file = "/".join(parts[count:])
     names = repository.split("/")

@@ -1,7 +1,7 @@
 """Downloads one file by URL: checked to its last byte, resumed where the server allows it.
 
-What arrives is kept in a partial file with a note of what it belongs to (URL, validator, length), so
-that the next try, also one of another process later, asks for the rest only. When the server has
+What arrives is kept in a partial file with a note of what it belongs to (URL, validator, length),
+so that the next try, also one of another process later, asks for the rest only. When the server has
 another version by then, or does not honour ranges, the download starts again from the first byte.
 
 Source: RFC 9110, sections 8.8 (validators), 13.1.5 (If-Range) and 14 (ranges).
@@ -212,11 +212,13 @@ class _Download:
             if error.code in TRY_AGAIN:
                 raise _Interrupted(f"the server answered {error.code} {error.reason}") from error
             raise SourceError(
-                f"{self.url}: the server answered {error.code} {error.reason}: is the address right?"
+                f"{self.url}: the server answered {error.code} {error.reason}: is the address "
+                f"right?"
             ) from error
         except urllib.error.URLError as error:
             raise _Interrupted(f"the server can not be reached: {error.reason}") from error
-        except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
+        except (http.client.HTTPException, OSError) as error:
+            # The disk's errors are mapped where they happen; what is left is the connection's.
             raise _Interrupted(str(error) or type(error).__name__) from error
 
     def accept(
