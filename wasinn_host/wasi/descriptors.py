@@ -255,12 +255,8 @@ class HostFile(_OnHost):
     def readv(self, caller: Caller, buffers: list[memoryview]) -> int:
         if not buffers:
             return 0
-        if (
-            self._waits
-            and not self.flags & FdFlags.NONBLOCK
-            and not wait_ready(caller, self.fd, select.POLLIN)
-        ):
-            raise WasiError(Errno.INTR, "stopped while waiting for input")
+        if self._waits:
+            self._wait(caller, select.POLLIN)
         return os.readv(self.fd, buffers[:_IOV_MAX])
 
     def writev(self, caller: Caller, buffers: list[memoryview]) -> int:
@@ -270,50 +266,40 @@ class HostFile(_OnHost):
             return os.writev(self.fd, buffers[:_IOV_MAX])
         return self._write_waiting(caller, buffers)
 
+    def _wait(self, caller: Caller, events: int) -> None:
+        """Wait for readiness, or find out that the guest does not want to."""
+        if self.flags & FdFlags.NONBLOCK:
+            if not self._ready_now(events):
+                raise WasiError(Errno.AGAIN)
+        elif not wait_ready(caller, self.fd, events):
+            raise WasiError(Errno.INTR, "stopped while waiting for a stream")
+
     def _write_waiting(self, caller: Caller, buffers: list[memoryview]) -> int:
         """Write to something that may block, in pieces that do not block once it is ready.
 
         One big blocking write could not be interrupted while nobody reads the other end.
         """
-        blocks = not self.flags & FdFlags.NONBLOCK
-        if blocks and len(buffers) <= _IOV_MAX and sum(map(len, buffers)) <= _PIPE_BUF:
-            if not wait_ready(caller, self.fd, select.POLLOUT):
-                raise WasiError(Errno.INTR, "stopped while waiting to write")
+        if len(buffers) <= _IOV_MAX and sum(map(len, buffers)) <= _PIPE_BUF:
+            self._wait(caller, select.POLLOUT)
             return os.writev(self.fd, buffers)
         written = 0
-        for buffer in buffers:
-            start = 0
-            while start < len(buffer):
-                if not blocks:
-                    if not self._writable_now():
-                        if written:
-                            return written
-                        raise WasiError(Errno.AGAIN)
-                elif not wait_ready(caller, self.fd, select.POLLOUT):
-                    if written:
-                        return written
-                    raise WasiError(Errno.INTR, "stopped while waiting to write")
-                try:
+        try:
+            for buffer in buffers:
+                start = 0
+                while start < len(buffer):
+                    self._wait(caller, select.POLLOUT)
                     count = os.write(self.fd, buffer[start : start + _PIPE_BUF])
-                except BlockingIOError:
-                    # Somebody else filled it between the two calls.
-                    if blocks:
-                        continue
-                    if written:
-                        return written
-                    raise
-                except OSError:
-                    # Report what went out; the next call meets the error again.
-                    if written:
-                        return written
-                    raise
-                start += count
-                written += count
+                    start += count
+                    written += count
+        except (WasiError, OSError):
+            # Tell what went out; the next call meets the obstacle again.
+            if not written:
+                raise
         return written
 
-    def _writable_now(self) -> bool:
+    def _ready_now(self, events: int) -> bool:
         poller = select.poll()
-        poller.register(self.fd, select.POLLOUT)
+        poller.register(self.fd, events)
         return bool(poller.poll(0))
 
     def preadv(self, buffers: list[memoryview], offset: int) -> int:

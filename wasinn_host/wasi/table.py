@@ -55,8 +55,10 @@ class DescriptorTable:
         return number
 
     def skip(self) -> None:
-        """Leave the next number unused: a standard stream the host has not got."""
-        heapq.heappush(self._free, self._next)
+        """Never give out the next number: a standard stream the host has not got.
+
+        A file that landed there would receive what the guest prints.
+        """
         self._next += 1
 
     def get(self, number: int, rights: int = 0) -> Descriptor:
