@@ -69,6 +69,18 @@ def test_same_ids_as_the_bert_preset(minilm_files: Path, lines: list[str]) -> No
         assert got == preset.encode(line).ids, line
 
 
+def test_every_word_and_piece_of_the_vocabulary(
+    runner: Runner, minilm_files: Path, reference: Tokenizer
+) -> None:
+    tokens = (minilm_files / "vocab.txt").read_text(encoding="utf-8").splitlines()
+    words = [token for token in tokens if not token.startswith("##")]
+    words += [f"{start}{token[2:]}" for token in tokens if token.startswith("##") for start in "aq"]
+    lines = [" ".join(words[start : start + 64]) for start in range(0, len(words), 64)]
+    ours = tokenize(runner, minilm_files, lines, "--max-tokens", str(NO_LIMIT))
+    assert len({number for row in ours for number in row}) > 0.9 * len(tokens)
+    assert_same(lines, ours, reference)
+
+
 @pytest.mark.parametrize("limit", [3, 4, 16, 128, 512])
 def test_same_truncation(
     runner: Runner, minilm_files: Path, reference: Tokenizer, lines: list[str], limit: int
