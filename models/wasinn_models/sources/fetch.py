@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import urllib.parse
 from pathlib import Path, PurePosixPath
 
@@ -110,6 +111,7 @@ class Fetcher:
                     path = download_from_hub(parsed, folder, progress=self.progress)
                     with store_errors(target):
                         os.replace(path, target)
+                        shutil.rmtree(folder)
             case WebSource():
                 partial = self.partial / f"web-{_digest(parsed.url)}"
                 with file_lock(self.locks / f"partial-{_digest(source)}"):

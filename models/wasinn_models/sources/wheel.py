@@ -59,7 +59,8 @@ def download_wheel(
     if size_hint is not None:
         need_room(target / "wheel", size_hint)
     command = [
-        *(sys.executable, "-m", "pip", "download"),
+        # -P: a pip.py in the folder that the user happens to be in is not pip.
+        *(sys.executable, "-P", "-m", "pip", "download"),
         *("--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar=off"),
         *("--disable-pip-version-check", "--dest", str(target), requirement),
     ]
