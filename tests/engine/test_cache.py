@@ -40,7 +40,7 @@ def test_second_time_comes_from_disk(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def compiled(*_: object) -> bytes:
         raise AssertionError("compiled although it was cached")
 
-    monkeypatch.setattr("wasinn_runtime.engines.engine.to_object", compiled)
+    monkeypatch.setattr("wasinn_runtime.engines.llvm.to_object", compiled)
     assert run(tmp_path) == 42
     with pytest.raises(AssertionError, match="compiled although"):
         run(tmp_path, opt_level=1)

@@ -11,7 +11,8 @@ import threading
 from functools import cache
 
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
-from wasinn_runtime.engines.host import host_target, load, to_object
+from wasinn_runtime.engines.compile import compiled
+from wasinn_runtime.engines.link import load
 from wasinn_runtime.errors import Internal, UsageError
 from wasinn_runtime.lower.units import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.machine.native import Core
@@ -19,7 +20,7 @@ from wasinn_runtime.machine.native import Core
 __all__ = ["core", "runtime_imports", "watch_interrupts"]
 
 # Offsets in the kernel's structures: si_addr in siginfo_t, the program counter in ucontext_t.
-_LAYOUTS = {"x86_64": (16, 168), "aarch64": (16, 440)}
+_LAYOUTS = {"x86_64": (16, 168)}
 
 _SA_SIGINFO, _SA_NODEFER, _SA_RESTART, _SA_ONSTACK = 4, 0x40000000, 0x10000000, 0x08000000
 
@@ -52,13 +53,8 @@ def core() -> Core:
             f"wasinn runs on 64-bit Linux on {' and '.join(_LAYOUTS)}; "
             f"this is {sys.platform} on {machine}"
         )
-    target = host_target()
-    kept = CodeCache(default_cache_dir() / "code")
-    key = kept.key("core", machine, target.triple, target.cpu, target.features, target.llvm_version)
-    image = kept.get(key)
-    if image is None:
-        image = to_object(core_unit(*_LAYOUTS[machine]), target, 2)
-        kept.put(key, image)
+    cache = CodeCache(default_cache_dir() / "code")
+    image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine]), 2)
     code = load(image, CORE_SYMBOLS, {})
     libc = _libc()
     pthread_key = ctypes.c_uint()

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.binary.code import Body, decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
+from wasinn_runtime.engines.compile import compiled
 from wasinn_runtime.engines.core import core, runtime_imports, watch_interrupts
-from wasinn_runtime.engines.host import Code, host_target, load, to_assembly, to_object
+from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid, UsageError
 from wasinn_runtime.lower.units import (
@@ -148,30 +148,8 @@ class Engine:
     def image(
         self, kind: str, parts: Sequence[str | bytes], write_ir: Callable[[], str], opt_level: int
     ) -> bytes:
-        """An object file from the cache, or compiled now.
-
-        Args:
-            kind: what it is, for the cache's file names.
-            parts: all that decides the IR.
-            write_ir: gives the IR; called only when there is no cached image.
-            opt_level: LLVM's.
-        """
-        target, cache = host_target(), self.cache
-        key = CodeCache.key(
-            kind,
-            *parts,
-            f"abi {ABI_VERSION} O{opt_level}",
-            target.triple,
-            target.cpu,
-            target.features,
-            target.llvm_version,
-        )
-        image = cache.get(key) if cache else None
-        if image is None:
-            image = to_object(write_ir(), target, opt_level, self.config.verify_ir)
-            if cache:
-                cache.put(key, image)
-        return image
+        """An object file from the cache, or compiled now; see ``compiled``."""
+        return compiled(self.cache, kind, parts, write_ir, opt_level, self.config.verify_ir)
 
 
 class Module:
@@ -205,7 +183,7 @@ class Module:
         types = [self.parsed.func_type(i) for i in self.escaping]
         types += [self.parsed.func_type(i) for i in range(self.parsed.imported_functions)]
         engine.prepare_trampolines(types)
-        engine.add_map(FunctionMap(self, image, self.entries))
+        engine.add_map(FunctionMap(self, self._code))
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str]) -> Module:
@@ -232,6 +210,8 @@ class Module:
 
     def assembly(self) -> str:
         """The machine code LLVM makes of it, as text."""
+        from wasinn_runtime.engines.llvm import host_target, to_assembly
+
         return to_assembly(self._checked_ir(), host_target(), self.engine.config.opt_level)
 
     @property

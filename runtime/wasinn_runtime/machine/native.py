@@ -48,7 +48,8 @@ class Core:
     Attributes:
         addresses: of every symbol the core exports.
         stop_signal: the signal that makes a thread look at its activation's stop mark.
-        invoke: ``(activation, store context, FuncRef)``, arguments and results in the activation; 0 when it returned.
+        invoke: ``(activation, store context, FuncRef)``, arguments and results in the activation;
+            0 when it returned.
     """
 
     def __init__(self, code: object, addresses: dict[str, int], stop_signal: int) -> None:

@@ -1,12 +1,10 @@
-"""This machine as LLVM sees it, and code in this process. The only file that imports llvmlite.
+"""LLVM: from IR text to object files and assembly. The only file that imports llvmlite.
 
 llvmlite takes a lock of its own around every LLVM call and releases the GIL meanwhile.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,7 +13,7 @@ import llvmlite.binding as llvm
 
 from wasinn_runtime.errors import Internal
 
-__all__ = ["Code", "Target", "host_target", "load", "to_assembly", "to_object"]
+__all__ = ["Target", "host_target", "to_assembly", "to_object"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,45 +91,3 @@ def to_assembly(ir: str, target: Target, opt_level: int) -> str:
     """Compile LLVM IR text to assembly, for people."""
     machine, module = _optimised(ir, target, opt_level, verify=True)
     return str(machine.emit_assembly(module))
-
-
-_counter = itertools.count()
-_lock = threading.Lock()
-
-
-@cache
-def _lljit() -> Any:
-    target = host_target()
-    return llvm.create_lljit_compiler(_machine(target, 2))
-
-
-class Code:
-    """An object file linked into this process. Its memory goes when the last reference does.
-
-    Attributes:
-        addresses: of the exported symbols.
-        image: the object file, for looking up which function an address lies in.
-    """
-
-    def __init__(self, tracker: Any, addresses: dict[str, int], image: bytes) -> None:
-        self._tracker = tracker
-        self.addresses = addresses
-        self.image = image
-
-
-def load(image: bytes, exports: tuple[str, ...], imports: dict[str, int]) -> Code:
-    """Link an object file into this process.
-
-    Args:
-        image: the object file, of this machine's format.
-        exports: symbols whose addresses are wanted.
-        imports: addresses of the symbols it uses, beside the C library's.
-    """
-    with _lock:
-        builder = llvm.JITLibraryBuilder().add_object_img(image).add_current_process()
-        for name, address in imports.items():
-            builder = builder.import_symbol(name, address)
-        for name in exports:
-            builder = builder.export_symbol(name)
-        tracker = builder.link(_lljit(), f"wasinn{next(_counter)}")
-        return Code(tracker, {name: tracker[name] for name in exports}, image)

@@ -1,0 +1,76 @@
+"""From IR text to object files through the cache. LLVM is loaded only when something is compiled.
+
+The cache's key must name LLVM and the CPU without asking LLVM, which takes longer to load than a
+small guest takes to run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from wasinn_runtime.abi.layout import ABI_VERSION
+from wasinn_runtime.engines.cache import CodeCache
+from wasinn_runtime.errors import UsageError
+
+__all__ = ["compiled", "machine_identity"]
+
+_CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU part")
+
+
+@cache
+def machine_identity() -> str:
+    """A digest of everything outside the project that decides what LLVM makes of an IR text."""
+    digest = hashlib.sha256()
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.strip():
+                break  # the first processor; the others are alike
+            if line.partition("\t")[0].strip(" :") in _CPU_FIELDS:
+                digest.update(line.encode())
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is None or spec.origin is None:
+        raise UsageError("llvmlite is not installed; install it with: pip install 'llvmlite>=0.50'")
+    package = Path(spec.origin).parent
+    digest.update((package / "_version.py").read_bytes())
+    for library in sorted((package / "binding").glob("libllvmlite*")):
+        info = library.stat()
+        digest.update(f"{library.name} {info.st_size} {info.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def compiled(
+    cache: CodeCache | None,
+    kind: str,
+    parts: Sequence[str | bytes],
+    write_ir: Callable[[], str],
+    opt_level: int,
+    verify: bool = False,
+) -> bytes:
+    """An object file from the cache, or compiled now.
+
+    Args:
+        cache: where to look and to keep it; None for neither.
+        kind: what it is, for the cache's file names.
+        parts: all that decides the IR.
+        write_ir: gives the IR; called only when there is no cached image.
+        opt_level: LLVM's.
+        verify: run LLVM's verifier on the IR.
+    """
+    key = ""
+    if cache is not None:
+        options = f"abi {ABI_VERSION} O{opt_level}"
+        key = CodeCache.key(kind, options, machine_identity(), *parts)
+        image = cache.get(key)
+        if image is not None:
+            return image
+    text = write_ir()
+    from wasinn_runtime.engines.llvm import host_target, to_object
+
+    image = to_object(text, host_target(), opt_level, verify)
+    if cache is not None:
+        cache.put(key, image)
+    return image
