@@ -27,6 +27,9 @@ from wasinn_models.progress import Progress
 
 __all__ = ["progress_bar"]
 
+# With more pieces of work than this the summary line says only how many there were.
+MOST_NAMES = 3
+
 
 @contextlib.contextmanager
 def progress_bar(console: Console | None = None) -> Iterator[Progress]:
@@ -67,8 +70,9 @@ def progress_bar(console: Console | None = None) -> Iterator[Progress]:
         yield report
     if totals:
         seconds = time.monotonic() - began_s
+        names = ", ".join(totals) if len(totals) <= MOST_NAMES else f"{len(totals)} files"
         console.print(
-            f"{', '.join(totals)}: {decimal(sum(totals.values()))} in {seconds:.1f} s",
+            f"{names}: {decimal(sum(totals.values()))} in {seconds:.1f} s",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -59,6 +59,14 @@ def test_a_progress_bar_ends_in_one_line_where_there_is_no_terminal() -> None:
     assert lines[0].startswith("model.onnx: 2.0 MB in ")
 
 
+def test_a_progress_bar_counts_many_files() -> None:
+    stream = io.StringIO()
+    with progress_bar(Console(file=stream)) as report:
+        for number in range(5):
+            report(f"file {number}", 1000, 1000)
+    assert stream.getvalue().startswith("5 files: 5.0 kB in ")
+
+
 def test_a_progress_bar_that_had_nothing_to_show_says_nothing() -> None:
     stream = io.StringIO()
     with progress_bar(Console(file=stream)):
