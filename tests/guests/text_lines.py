@@ -17,6 +17,8 @@ HAND_WRITTEN = (
     "Hello, World!",
     "the quick brown fox jumps over the lazy dog",
     "unaffable unbelievably hyperparathyroidism antidisestablishmentarianism",
+    # The vocabulary's longest word, and longer words that begin with it.
+    "telecommunications telecommunicationsx telecommunicationslike xtelecommunications",
     "U.S.A. isn't it's 3.14 1,000,000 $5.99 50% #1 C++ C# a_b a-b a/b e-mail@example.org",
     "don't can't we'll they've I'm",
     "naïve café résumé façade Ångström Zoë coöperate São Tomé Łódź Øresund đồng",
