@@ -35,7 +35,14 @@ from wasinn_runtime import (
 )
 
 if TYPE_CHECKING:
-    from wasinn_host.nn import GraphRegistry, NnContext, NnLimits
+    from wasinn_host.nn import (
+        BackendRegistry,
+        GraphRegistry,
+        NnContext,
+        NnLimits,
+        WasiEphemeralNn,
+        WasiNnError,
+    )
     from wasinn_host.wasi import StdinSource, StdoutTarget
 
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
@@ -126,6 +133,8 @@ class Guest:
         exports: functions, memories, tables and globals by name or as attributes.
         wasi: its WASI context, or None when it imports none.
         nn: its WASI-NN context, or None when it imports none.
+        last_nn_error: what its latest failing WASI-NN call failed with; ``__cause__`` is what the
+            backend raised. The guest itself sees a number only.
     """
 
     def __init__(self, host: Host, module: Module, options: GuestOptions, store: Store) -> None:
@@ -133,6 +142,7 @@ class Guest:
         self.store = store
         self.wasi: WasiContext | None = None
         self.nn: NnContext | None = None
+        self._nn_codec: WasiEphemeralNn | None = None
         wanted = {name for name, _, _ in module.imports}
         linker = host.make_linker()
         try:
@@ -154,9 +164,13 @@ class Guest:
         from wasinn_host.nn import NnContext, WasiEphemeralNn
 
         self.nn = NnContext(host.graphs, host.nn_limits)
-        codec = WasiEphemeralNn(self.nn, options.trace_nn)
+        codec = self._nn_codec = WasiEphemeralNn(self.nn, options.trace_nn)
         for name, ty, function in codec.functions():
             linker.define_func(NN_MODULE, name, ty, function, access_caller=True, unsigned=True)
+
+    @property
+    def last_nn_error(self) -> WasiNnError | None:
+        return None if self._nn_codec is None else self._nn_codec.last_error
 
     @property
     def memory(self) -> Memory:
@@ -246,6 +260,7 @@ class Host:
         config: how modules are compiled.
         nn_limits: what each guest may use of WASI-NN; None for the defaults.
         backend_options: options of backend plugins, by plugin name.
+        backend_routes: for each encoding, the name of the only plugin to ask.
     """
 
     def __init__(
@@ -254,10 +269,12 @@ class Host:
         *,
         nn_limits: NnLimits | None = None,
         backend_options: Mapping[str, Mapping[str, str]] | None = None,
+        backend_routes: Mapping[str, str] | None = None,
     ) -> None:
         self.engine = Engine(config)
         self.nn_limits = nn_limits
         self._backend_options = backend_options
+        self._backend_routes = backend_routes
         self._definitions: list[Callable[[Linker], None]] = []
 
     @functools.cached_property
@@ -265,7 +282,27 @@ class Host:
         """The named graphs, and through them the backend plugins."""
         from wasinn_host.nn import BackendRegistry, GraphRegistry
 
-        return GraphRegistry(BackendRegistry(options=self._backend_options))
+        return GraphRegistry(
+            BackendRegistry(options=self._backend_options, routes=self._backend_routes)
+        )
+
+    @property
+    def backends(self) -> BackendRegistry:
+        """The backend plugins; ``backends.add`` registers one of the running program."""
+        return self.graphs.backends
+
+    def close(self) -> None:
+        """Let go of graphs and backends. Guests that are still open must not compute any more."""
+        if "graphs" in vars(self):
+            self.graphs.close()
+            self.graphs.backends.close()
+            del self.graphs
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def preload(self, spec: str) -> None:
         """Give guests a graph by name. The model is loaded when first asked for, once.

@@ -1,18 +1,18 @@
 """Every error the runtime raises, as one tree. Not the texts: those are written where things fail.
 
-    WasinnError
-    ├── Malformed            bytes that are not a WebAssembly module
-    ├── Invalid              a module that breaks a validation rule
-    ├── LinkError            an import that is missing or does not match
-    ├── Trap                 the guest did what the specification stops; ``code`` is its text
-    │   ├── Exhaustion       call stack exhausted
-    │   └── Interrupted      a deadline passed or somebody cancelled the call
-    ├── GuestExit            the guest asked to end (``proc_exit``); not a failure by itself
-    ├── MemoryAccessError    the host asked for guest bytes outside the memory (also an IndexError)
-    ├── UsageError           the embedding program called the API wrongly
-    │   └── ValueRangeError  a Python value does not fit its WebAssembly type
-    ├── LimitExceeded        a limit the embedder set was reached
-    └── Internal             our own defect; please report it
+WasinnError
+├── Malformed            bytes that are not a WebAssembly module
+├── Invalid              a module that breaks a validation rule
+├── LinkError            an import that is missing or does not match
+├── Trap                 the guest did what the specification stops; ``code`` is its text
+│   ├── Exhaustion       call stack exhausted
+│   └── Interrupted      a deadline passed or somebody cancelled the call
+├── GuestExit            the guest asked to end (``proc_exit``); not a failure by itself
+├── MemoryAccessError    the host asked for guest bytes outside the memory (also an IndexError)
+├── UsageError           the embedding program called the API wrongly
+│   └── ValueRangeError  a Python value does not fit its WebAssembly type
+├── LimitExceeded        a limit the embedder set was reached
+└── Internal             our own defect; please report it
 """
 
 from __future__ import annotations

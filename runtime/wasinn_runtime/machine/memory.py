@@ -8,6 +8,7 @@ handler turns that into a trap. Growth opens pages; the base never moves, so vie
 from __future__ import annotations
 
 import ctypes
+import struct
 import threading
 import weakref
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ MAX_PAGES = 65536
 # index < 4 GiB, offset < 4 GiB, and an access of at most 64 bytes.
 _PLACE_BYTES = (8 << 30) + PAGE_SIZE
 _PLACES_PER_ARENA = 128
+_U8, _U16, _U32, _U64 = (struct.Struct(f"<{letter}") for letter in "BHIQ")
 
 
 class _Arenas:
@@ -133,6 +135,7 @@ class Memory:
         self.region = region
         self._base = region.base
         self._cells = region._cells
+        self._whole = memoryview(b"")
 
     @classmethod
     def of_region(cls, store: Store, region: MemoryRegion) -> Memory:
@@ -193,13 +196,22 @@ class Memory:
             raise self._outside(ptr, length)
         return self._base + ptr
 
+    def _bytes(self) -> memoryview:
+        """All of it, as it is now."""
+        length = self._cells[1]
+        if len(self._whole) != length:
+            array = (ctypes.c_ubyte * length).from_address(self._base)
+            array._region = self.region  # type: ignore[attr-defined]  # a view keeps its array
+            self._whole = memoryview(array).cast("B")
+        return self._whole
+
     def read(self, ptr: int, length: int) -> bytes:
         """Copy bytes out.
 
         Raises:
             MemoryAccessError: the range is not inside.
         """
-        return ctypes.string_at(self.address(ptr, length), length)
+        return self.view(ptr, length).tobytes()
 
     def write(self, ptr: int, data: bytes | bytearray | memoryview) -> None:
         """Copy bytes in.
@@ -207,9 +219,8 @@ class Memory:
         Raises:
             MemoryAccessError: the range is not inside; nothing was written.
         """
-        if not isinstance(data, bytes):
-            data = bytes(data)
-        ctypes.memmove(self.address(ptr, len(data)), data, len(data))
+        source = memoryview(data).cast("B")
+        self.view(ptr, len(source))[:] = source
 
     def view(self, ptr: int = 0, length: int | None = None) -> memoryview:
         """A writable view without a copy, format ``B``.
@@ -223,14 +234,12 @@ class Memory:
         Raises:
             MemoryAccessError: the range is not inside.
         """
+        whole = self._bytes()
         if length is None:
-            length = self.byte_length - ptr
-        address = self.address(ptr, length)
-        if not length:
-            return memoryview(bytearray())
-        array = (ctypes.c_ubyte * length).from_address(address)
-        array._region = self.region  # type: ignore[attr-defined]  # the view keeps the array, it this
-        return memoryview(array).cast("B")
+            length = len(whole) - ptr
+        if ptr < 0 or length < 0 or ptr + length > len(whole):
+            raise self._outside(ptr, length)
+        return whole[ptr : ptr + length]
 
     def __buffer__(self, flags: int) -> memoryview:
         return self.view()
@@ -248,37 +257,42 @@ class Memory:
             "data": (self._base, False),
         }
 
-    def _read_int(self, ptr: int, size: int) -> int:
-        return int.from_bytes(ctypes.string_at(self.address(ptr, size), size), "little")
+    def _read_int(self, codec: struct.Struct, ptr: int) -> int:
+        whole = self._bytes()
+        if ptr < 0 or ptr + codec.size > len(whole):
+            raise self._outside(ptr, codec.size)
+        (value,) = codec.unpack_from(whole, ptr)
+        return int(value)
 
-    def _write_int(self, ptr: int, size: int, value: int) -> None:
-        mask = (1 << 8 * size) - 1
-        data = (value & mask).to_bytes(size, "little")
-        ctypes.memmove(self.address(ptr, size), data, size)
+    def _write_int(self, codec: struct.Struct, ptr: int, value: int) -> None:
+        whole = self._bytes()
+        if ptr < 0 or ptr + codec.size > len(whole):
+            raise self._outside(ptr, codec.size)
+        codec.pack_into(whole, ptr, value & ((1 << 8 * codec.size) - 1))
 
     def read_u8(self, ptr: int) -> int:
-        return self._read_int(ptr, 1)
+        return self._read_int(_U8, ptr)
 
     def read_u16(self, ptr: int) -> int:
-        return self._read_int(ptr, 2)
+        return self._read_int(_U16, ptr)
 
     def read_u32(self, ptr: int) -> int:
-        return self._read_int(ptr, 4)
+        return self._read_int(_U32, ptr)
 
     def read_u64(self, ptr: int) -> int:
-        return self._read_int(ptr, 8)
+        return self._read_int(_U64, ptr)
 
     def write_u8(self, ptr: int, value: int) -> None:
-        self._write_int(ptr, 1, value)
+        self._write_int(_U8, ptr, value)
 
     def write_u16(self, ptr: int, value: int) -> None:
-        self._write_int(ptr, 2, value)
+        self._write_int(_U16, ptr, value)
 
     def write_u32(self, ptr: int, value: int) -> None:
-        self._write_int(ptr, 4, value)
+        self._write_int(_U32, ptr, value)
 
     def write_u64(self, ptr: int, value: int) -> None:
-        self._write_int(ptr, 8, value)
+        self._write_int(_U64, ptr, value)
 
     def __repr__(self) -> str:
         return f"<Memory {self.pages} pages>"
