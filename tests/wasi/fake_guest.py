@@ -197,7 +197,7 @@ class Guest:
         fd: int = DIR,
         follow: bool = True,
         oflags: int = 0,
-        base: int = Rights.FD_READ | Rights.FD_SEEK | Rights.FD_TELL | Rights.FD_FILESTAT_GET,
+        base: int = Rights.ALL & ~Rights.IMPLIES_WRITE,
         inheriting: int = 0,
         fdflags: int = 0,
     ) -> tuple[Errno, int]:

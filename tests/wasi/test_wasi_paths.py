@@ -482,7 +482,8 @@ def test_cookies_stay_right_while_entries_go(guest: Guest, root: Path) -> None:
     seen: set[bytes] = set()
     cookie = 0
     while True:
-        _, entries, used = guest.readdir(fd, cookie, 256)
+        errno, entries, used = guest.readdir(fd, cookie, 256)
+        assert errno is OK
         for entry in entries:
             if entry.name not in (b".", b".."):
                 seen.add(entry.name)
@@ -514,12 +515,23 @@ def test_odd_directory_reads(guest: Guest, tree: Path) -> None:
 # Things on the host that are not files.
 
 
-def test_a_fifo_does_not_hold_the_guest(guest: Guest, root: Path) -> None:
+def test_opening_a_fifo_does_not_hold_the_guest(guest: Guest, root: Path) -> None:
     os.mkfifo(root / "fifo")
-    fd = guest.opened("fifo", base=Rights.FD_READ)
-    assert guest.read(fd, 10) == (OK, b"")
-    assert guest.open("fifo", base=Rights.FD_WRITE)[0] in (OK, Errno.NXIO)
+    assert guest.open("fifo", base=Rights.FD_WRITE)[0] is Errno.NXIO
+    fd = guest.opened("fifo")
     assert guest.seek(fd, 0)[0] is Errno.SPIPE
+    with (root / "fifo").open("wb") as file:
+        file.write(b"through")
+        file.flush()
+        assert guest.read(fd, 100) == (OK, b"through")
+    assert guest.read(fd, 100) == (OK, b"")
+
+
+def test_reading_a_fifo_nobody_writes_can_be_stopped(guest: Guest, root: Path) -> None:
+    os.mkfifo(root / "fifo")
+    fd = guest.opened("fifo")
+    guest.caller.interrupt.set()
+    assert guest.read(fd, 10)[0] is Errno.INTR
 
 
 def test_a_socket_can_be_seen_but_not_opened(guest: Guest, root: Path) -> None:
