@@ -81,7 +81,13 @@ def test_climbing(guest: Guest, tree: Path, attempt: Attempt) -> None:
 @pytest.mark.parametrize("attempt", ATTEMPTS.values(), ids=ATTEMPTS.keys())
 def test_absolute_paths(guest: Guest, tree: Path, attempt: Attempt) -> None:
     outside = str(tree.parent / "outside")
-    for path in (f"{outside}/canary", f"{outside}/new", f"//{outside}/sub", str(tree / "mine"), "/"):
+    for path in (
+        f"{outside}/canary",
+        f"{outside}/new",
+        f"//{outside}/sub",
+        str(tree / "mine"),
+        "/",
+    ):
         assert attempt(guest, path) is Errno.NOTCAPABLE
 
 
@@ -186,7 +192,9 @@ def test_links_that_grow_while_they_are_expanded(guest: Guest, tree: Path) -> No
     """2**40 components, if anybody expanded them; both ways must give up at once."""
     os.symlink("d", tree / "x0")
     for number in range(1, 40):
-        os.symlink("/".join(["d/.."] * 100) + f"/x{number - 1}/../x{number - 1}", tree / f"x{number}")
+        os.symlink(
+            "/".join(["d/.."] * 100) + f"/x{number - 1}/../x{number - 1}", tree / f"x{number}"
+        )
     assert guest.open("x39")[0] in (Errno.LOOP, Errno.NAMETOOLONG)
 
 

@@ -206,9 +206,7 @@ def test_numbers_that_are_not_open(guest: Guest, fd: int) -> None:
 # Rights.
 
 
-def test_rights_are_what_was_asked_for_and_what_the_kind_can_do(
-    guest: Guest, root: Path
-) -> None:
+def test_rights_are_what_was_asked_for_and_what_the_kind_can_do(guest: Guest, root: Path) -> None:
     (root / "f").touch()
     (root / "d").mkdir()
     everything = Rights.ALL
@@ -341,7 +339,9 @@ def test_host_descriptors_are_never_inherited_by_children(guest: Guest, root: Pa
     guest.opened("f", base=RW)
     guest.opened("d", oflags=DIRECTORY)
     new = set(os.listdir("/proc/self/fd")) - before
-    assert any(not os.get_inheritable(int(fd)) for fd in new if Path(f"/proc/self/fd/{fd}").exists())
+    assert any(
+        not os.get_inheritable(int(fd)) for fd in new if Path(f"/proc/self/fd/{fd}").exists()
+    )
     for fd in new:
         if Path(f"/proc/self/fd/{fd}").exists():
             assert not os.get_inheritable(int(fd))

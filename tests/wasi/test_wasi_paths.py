@@ -147,8 +147,7 @@ def test_unknown_flags_are_invalid(
     path = guest.path("d/e/f")
     out = guest.alloc(64)
     assert (
-        guest.call("path_open", guest.DIR, lookup, *path, oflags, 0, 0, fdflags, out)
-        is Errno.INVAL
+        guest.call("path_open", guest.DIR, lookup, *path, oflags, 0, 0, fdflags, out) is Errno.INVAL
     )
     if lookup:
         assert guest.call("path_filestat_get", guest.DIR, lookup, *path, out) is Errno.INVAL
@@ -216,9 +215,7 @@ def test_creating_directories(guest: Guest, tree: Path, path: str, expected: Err
         ("empty/..", {Errno.INVAL, Errno.NOTEMPTY}),
     ],
 )
-def test_removing_directories(
-    guest: Guest, tree: Path, path: str, expected: set[Errno]
-) -> None:
+def test_removing_directories(guest: Guest, tree: Path, path: str, expected: set[Errno]) -> None:
     (tree / "empty").mkdir()
     assert guest.name_call(RMDIR, path) in expected
     assert (tree / "empty").exists() == (OK not in expected)
