@@ -1,0 +1,118 @@
+"""README and guides: their examples run, their tables are generated, their links lead on."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.spec.opcodes import FEATURES_2_0, ROWS
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def python_examples() -> list[tuple[str, str]]:
+    return [
+        (f"{page.name}-{i}", code)
+        for page in (ROOT / "README.md", ROOT / "docs" / "embedding.md")
+        for i, code in enumerate(blocks(page, "python"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), python_examples(), ids=lambda v: v if len(v) < 40 else ""
+)
+def test_python_example(name: str, code: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name}:\n{done.stderr}"
+
+
+def commands() -> list[str]:
+    return [
+        line
+        for block in blocks(ROOT / "README.md", "sh")
+        for line in block.splitlines()
+        if line.startswith("wasinn ")
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command: str) -> None:
+    words = shlex.split(command)
+    done = subprocess.run(
+        [sys.executable, "-m", "wasinn_host.cli", *words[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def feature_table() -> str:
+    """Which mode runs which feature, from the rows there are."""
+    known = {row.feature for row in ROWS} | FEATURES_2_0
+    counts = {f: sum(row.feature == f for row in ROWS) for f in known}
+    lines = [f"| feature | instructions | {' | '.join(MODES)} |", "|---|---|" + "---|" * len(MODES)]
+    for name in sorted(known, key=lambda f: (f != "mvp", f)):
+        lines.append(f"| {name} | {counts[name] or ''} |" + " yes |" * len(MODES))
+    return "\n".join(lines)
+
+
+def test_feature_table_is_the_tables() -> None:
+    """To renew it, paste what this test prints."""
+    found = re.search(
+        r"<!-- features: .*? -->\n(.*?)\n?<!-- end of features -->",
+        (ROOT / "README.md").read_text(),
+        re.S,
+    )
+    assert found is not None
+    assert found.group(1).strip() == feature_table(), feature_table()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```$|`[^`]*`", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_nothing_tells_where_it_was_made() -> None:
+    """No absolute path of a developer's machine and no registry's host in any tracked file."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(
+        rb"/(root|home/[a-z]+|work/main)/|\bpypi\.(org|python)|deb\.debian\.org|npmjs"
+    )
+    wrong = [
+        name
+        for name in listed.stdout.split("\0")
+        if name
+        and (ROOT / name).is_file()
+        and name != "tests/house/test_readme.py"
+        and pattern.search((ROOT / name).read_bytes())
+    ]
+    assert wrong == []
