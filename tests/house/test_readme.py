@@ -105,7 +105,7 @@ def test_nothing_tells_where_it_was_made() -> None:
     if listed.returncode:
         pytest.skip("not a git checkout")
     pattern = re.compile(
-        rb"/(root|home/[a-z]+|work/main)/|\bpypi\.(org|python)|deb\.debian\.org|npmjs"
+        rb"/(root|home/[a-z]+|work/main)/[\w.]|\bpypi\.(org|python)|deb\.debian\.org|npmjs"
     )
     wrong = [
         name
