@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from benchmarks.catalogue import KERNELS, kernels_named
-from benchmarks.errors import BenchmarkError
-from benchmarks.report import Result, show, write_json
+from benchmarks.report import Result, show, update_readme, write_json
 from benchmarks.toolchain import build_wasm
+from wasinn_runtime.errors import WasinnError
 
 _EPILOG = """\b
 Examples:
@@ -50,16 +50,18 @@ def _finish(results: Sequence[Result], json_path: Path | None, strict: bool) -> 
         raise SystemExit(1)
 
 
-def _run(
-    measurements: Sequence[Callable[[], Result]], json_path: Path | None, strict: bool
-) -> None:
+def _show_each(measurements: Sequence[Callable[[], Result]]) -> list[Result]:
     """Show each table as soon as it is there."""
     console = Console()
     results = []
     for measure in measurements:
         results.append(measure())
         show(results[-1], console)
-    _finish(results, json_path, strict)
+    return results
+
+
+def _run(measurement: Callable[[], Result], json_path: Path | None, strict: bool) -> None:
+    _finish(_show_each([measurement]), json_path, strict)
 
 
 def _kernels(names: tuple[str, ...], rounds: int) -> Result:
@@ -108,7 +110,7 @@ def cli() -> None:
 @_strict
 def kernels(names: tuple[str, ...], rounds: int, json_path: Path | None, strict: bool) -> None:
     """Compute kernels: native, wasmtime, wasinn."""
-    _run([lambda: _kernels(names, rounds)], json_path, strict)
+    _run(lambda: _kernels(names, rounds), json_path, strict)
 
 
 @cli.command()
@@ -117,7 +119,7 @@ def kernels(names: tuple[str, ...], rounds: int, json_path: Path | None, strict:
 @_strict
 def startup(rounds: int, json_path: Path | None, strict: bool) -> None:
     """`wasinn run hello.wasm` as a whole process, against a wasmtime script."""
-    _run([lambda: _startup(rounds)], json_path, strict)
+    _run(lambda: _startup(rounds), json_path, strict)
 
 
 @cli.command()
@@ -126,7 +128,7 @@ def startup(rounds: int, json_path: Path | None, strict: bool) -> None:
 @_strict
 def demo(rounds: int, json_path: Path | None, strict: bool) -> None:
     """`make demo` when everything it needs is there."""
-    _run([lambda: _demo(rounds)], json_path, strict)
+    _run(lambda: _demo(rounds), json_path, strict)
 
 
 @cli.command()
@@ -135,7 +137,7 @@ def demo(rounds: int, json_path: Path | None, strict: bool) -> None:
 @_strict
 def instances(rounds: int, json_path: Path | None, strict: bool) -> None:
     """1,000 instances of a loaded module, made and called."""
-    _run([lambda: _instances(rounds)], json_path, strict)
+    _run(lambda: _instances(rounds), json_path, strict)
 
 
 @cli.command()
@@ -151,14 +153,15 @@ def instances(rounds: int, json_path: Path | None, strict: bool) -> None:
 @_strict
 def nn(rounds: int, threads: int, json_path: Path | None, strict: bool) -> None:
     """MiniLM on 16 tokens through guest and WASI-NN, against a bare session."""
-    _run([lambda: _nn(rounds, threads)], json_path, strict)
+    _run(lambda: _nn(rounds, threads), json_path, strict)
 
 
 @cli.command(name="all")
 @_rounds
 @_json
 @_strict
-def everything(rounds: int, json_path: Path | None, strict: bool) -> None:
+@click.option("--readme", is_flag=True, help="Also put the tables into benchmarks/README.md.")
+def everything(rounds: int, json_path: Path | None, strict: bool, readme: bool) -> None:
     """All tables."""
     measurements: list[Callable[[], Result]] = [
         lambda: _kernels((), rounds),
@@ -167,7 +170,10 @@ def everything(rounds: int, json_path: Path | None, strict: bool) -> None:
         lambda: _instances(rounds),
         lambda: _nn(max(rounds, 11), 1),
     ]
-    _run(measurements, json_path, strict)
+    results = _show_each(measurements)
+    if readme:
+        update_readme(results, Path(__file__).parent / "README.md")
+    _finish(results, json_path, strict)
 
 
 @cli.command()
@@ -183,7 +189,7 @@ def main() -> None:
     """Run the command line; an error that is not ours to explain keeps its traceback."""
     try:
         cli()
-    except BenchmarkError as error:
+    except WasinnError as error:
         click.echo(f"benchmarks: {error}", err=True)
         raise SystemExit(1) from error
 

@@ -15,9 +15,20 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.machine import describe_machine, describe_versions
 
-__all__ = ["SCHEMA", "Bar", "Json", "Result", "Table", "show", "to_document", "write_json"]
+__all__ = [
+    "SCHEMA",
+    "Bar",
+    "Json",
+    "Result",
+    "Table",
+    "show",
+    "to_document",
+    "update_readme",
+    "write_json",
+]
 
 SCHEMA = "wasinn-benchmarks/1"
 
@@ -68,7 +79,7 @@ def show(result: Result, console: Console) -> None:
     if console.is_terminal:
         _show_rich(result, console)
     else:
-        console.print(_markdown(result), markup=False, highlight=False, soft_wrap=True)
+        console.print(to_markdown(result), markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_rich(result: Result, console: Console) -> None:
@@ -84,7 +95,8 @@ def _show_rich(result: Result, console: Console) -> None:
         console.print(note, style="dim", highlight=False)
 
 
-def _markdown(result: Result) -> str:
+def to_markdown(result: Result) -> str:
+    """The table, its bars and notes."""
     table = result.table
     widths = [
         max(len(row[i]) for row in (table.headings, *table.rows))
@@ -133,3 +145,26 @@ def write_json(results: Sequence[Result], path: Path) -> None:
     text = json.dumps(to_document(results), indent=1, ensure_ascii=False, allow_nan=False)
     unfinished.write_text(text + "\n", encoding="utf-8")
     unfinished.replace(path)
+
+
+_BEGIN, _END = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
+
+
+def update_readme(results: Sequence[Result], path: Path) -> None:
+    """Replace the tables between the two marks of a Markdown file.
+
+    Raises:
+        BenchmarkError: the file does not have exactly these marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    if text.count(_BEGIN) != 1 or text.count(_END) != 1:
+        raise BenchmarkError(f"{path.name} needs one {_BEGIN.strip()} and one {_END.strip()}")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    machine = ", ".join(f"{value}" for value in describe_machine().values())
+    versions = ", ".join(f"{name} {value}" for name, value in describe_versions().items() if value)
+    tables = "\n".join(to_markdown(result) for result in results)
+    text = (
+        f"{before}{_BEGIN}\nMachine: {machine}  \nVersions: {versions}\n\n{tables}\n{_END}{after}"
+    )
+    path.write_text(text, encoding="utf-8")

@@ -38,7 +38,7 @@ class NativeRunner:
 
     def __init__(self, cpu: str) -> None:
         self.cpu = cpu
-        self.name = f"native {cpu}"
+        self.name = "native" if cpu == "baseline" else "native tuned"
 
     def load(self, kernel: Kernel) -> Run:
         """See ``Runner``.
