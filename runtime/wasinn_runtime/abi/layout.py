@@ -15,7 +15,7 @@ else knows an offset. All structures are little endian with 8-byte cells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wasinn_runtime.spec.types import ValType
 
@@ -132,75 +132,63 @@ class VMLayout:
     element_segments: int
     escaping: int
 
-    @property
-    def signatures_at(self) -> int:
-        return VMContext.HEADER_BYTES
+    signatures_at: int = field(init=False)
+    imports_at: int = field(init=False)
+    memories_at: int = field(init=False)
+    tables_at: int = field(init=False)
+    imported_globals_at: int = field(init=False)
+    globals_at: int = field(init=False)
+    data_at: int = field(init=False)
+    elements_at: int = field(init=False)
+    funcrefs_at: int = field(init=False)
+    total_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        at = VMContext.HEADER_BYTES
+        for name, count, size in (
+            ("signatures_at", self.types, VMContext.SIGNATURE_BYTES),
+            ("imports_at", self.imported_functions, VMContext.IMPORT_BYTES),
+            ("memories_at", self.memories, VMContext.RESOURCE_BYTES),
+            ("tables_at", self.tables, VMContext.RESOURCE_BYTES),
+            ("imported_globals_at", self.imported_globals, 8),
+            ("globals_at", self.defined_globals, VMContext.GLOBAL_BYTES),
+            ("data_at", self.data_segments, VMContext.SEGMENT_BYTES),
+            ("elements_at", self.element_segments, VMContext.SEGMENT_BYTES),
+            ("funcrefs_at", self.escaping, FuncRef.BYTES),
+        ):
+            object.__setattr__(self, name, at)
+            at = _align(at + count * size)
+        object.__setattr__(self, "total_bytes", at)
 
     def signature(self, index: int) -> int:
         return self.signatures_at + index * VMContext.SIGNATURE_BYTES
 
-    @property
-    def imports_at(self) -> int:
-        return _align(self.signature(self.types))
-
     def imported_function(self, index: int) -> int:
         return self.imports_at + index * VMContext.IMPORT_BYTES
-
-    @property
-    def memories_at(self) -> int:
-        return self.imported_function(self.imported_functions)
 
     def memory(self, index: int) -> int:
         return self.memories_at + index * VMContext.RESOURCE_BYTES
 
-    @property
-    def tables_at(self) -> int:
-        return self.memory(self.memories)
-
     def table(self, index: int) -> int:
         return self.tables_at + index * VMContext.RESOURCE_BYTES
-
-    @property
-    def imported_globals_at(self) -> int:
-        return self.table(self.tables)
 
     def imported_global(self, index: int) -> int:
         """The cell that holds the address of an imported global's value."""
         return self.imported_globals_at + index * 8
 
-    @property
-    def globals_at(self) -> int:
-        return _align(self.imported_global(self.imported_globals))
-
     def defined_global(self, index: int) -> int:
         """The value itself; ``index`` counts defined globals only."""
         return self.globals_at + index * VMContext.GLOBAL_BYTES
 
-    @property
-    def data_at(self) -> int:
-        return self.defined_global(self.defined_globals)
-
     def data_segment(self, index: int) -> int:
         return self.data_at + index * VMContext.SEGMENT_BYTES
-
-    @property
-    def elements_at(self) -> int:
-        return self.data_segment(self.data_segments)
 
     def element_segment(self, index: int) -> int:
         return self.elements_at + index * VMContext.SEGMENT_BYTES
 
-    @property
-    def funcrefs_at(self) -> int:
-        return self.element_segment(self.element_segments)
-
     def funcref(self, index: int) -> int:
         """The FuncRef of the index-th function that can be reached by reference."""
         return self.funcrefs_at + index * FuncRef.BYTES
-
-    @property
-    def total_bytes(self) -> int:
-        return self.funcref(self.escaping)
 
 
 def _align(offset: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,12 +177,13 @@ class Module:
             "module", [self.parsed.data], self._checked_ir, engine.config.opt_level
         )
         self._code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
-        self.entries: Mapping[int, int] = self._read_entries()
         self._data = ctypes.c_char_p(self.parsed.data)
         self.data_address = ctypes.cast(self._data, ctypes.c_void_p).value or 0
         types = [self.parsed.func_type(i) for i in self.escaping]
         types += [self.parsed.func_type(i) for i in range(self.parsed.imported_functions)]
         engine.prepare_trampolines(types)
+        self.signatures: Sequence[int] = [engine.signature(ty) for ty in self.parsed.types]
+        self.entries: Sequence[tuple[int, int, int] | None] = self._read_entries()
         engine.add_map(FunctionMap(self, self._code))
 
     @classmethod
@@ -255,8 +256,17 @@ class Module:
             validate_function(parsed, i, body)
             yield parsed.imported_functions + i, body
 
-    def _read_entries(self) -> dict[int, int]:
-        defined = [i for i in self.escaping if i >= self.parsed.imported_functions]
+    def _read_entries(self) -> list[tuple[int, int, int] | None]:
+        imported = self.parsed.imported_functions
+        count = sum(index >= imported for index in self.escaping)
         table = self._code.addresses[ENTRIES_SYMBOL]
-        addresses = (ctypes.c_uint64 * len(defined)).from_address(table)
-        return dict(zip(defined, addresses, strict=True))
+        addresses = iter((ctypes.c_uint64 * count).from_address(table))
+        entries: list[tuple[int, int, int] | None] = []
+        for index in self.escaping:
+            ty = self.parsed.func_type(index)
+            enter, _ = self.engine.trampolines(ty)
+            if index < imported:
+                entries.append(None)
+            else:
+                entries.append((next(addresses), self.engine.signature(ty), enter))
+        return entries

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from wasinn_runtime.abi.layout import VMContext, VMLayout
+from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.module import ConstExpr, ParsedModule, SegmentMode
 from wasinn_runtime.errors import LinkError, Trap, UsageError
 from wasinn_runtime.machine import native
@@ -36,14 +36,16 @@ class CompiledModule(Protocol):
         parsed: the decoded module.
         layout: of its VMContext.
         escaping: functions that can be reached by reference, in the order of their FuncRefs.
-        entries: native entry of each escaping defined function.
+        entries: for each of these its native entry, type number and trampoline; None for imports.
+        signatures: the process-wide number of each type.
         data_address: address of the module's bytes.
     """
 
     parsed: ParsedModule
     layout: VMLayout
     escaping: Sequence[int]
-    entries: Mapping[int, int]
+    entries: Sequence[tuple[int, int, int] | None]
+    signatures: Sequence[int]
     data_address: int
 
 
@@ -146,8 +148,7 @@ class Instance:
         self._first = (self.context - ctypes.addressof(self._cells)) // 8
         self.exports = Exports(self)
         self._put(VMContext.STORE, store.context)
-        signatures = [store.engine.signature(ty) for ty in parsed.types]
-        self._put(layout.signatures_at, *signatures)
+        self._put(layout.signatures_at, *module.signatures)
         self._elements: list[ctypes.Array[ctypes.c_uint64] | None] = []
         self._funcs: list[int] = []
         self.memories: list[MemoryRegion] = []
@@ -198,20 +199,19 @@ class Instance:
             self._put(layout.imported_function(i), target, context)
 
     def _make_funcrefs(self) -> None:
-        store, module = self.store, self.module
-        parsed = module.parsed
+        module, context = self.module, self.context
         values: list[int] = []
         self._references: dict[int, int] = {}
-        for place, index in enumerate(module.escaping):
-            if index < parsed.imported_functions:
+        at = context + module.layout.funcrefs_at
+        for index, entry in zip(module.escaping, module.entries, strict=True):
+            if entry is None:
                 self._references[index] = self._funcs[index]
-                source = (ctypes.c_uint64 * 4).from_address(self._funcs[index])
-                values.extend(list(source))
-                continue
-            ty = parsed.func_type(index)
-            enter, _ = store.engine.trampolines(ty)
-            self._references[index] = self.context + module.layout.funcref(place)
-            values.extend((module.entries[index], self.context, store.engine.signature(ty), enter))
+                values.extend([*(ctypes.c_uint64 * 4).from_address(self._funcs[index])])
+            else:
+                target, signature, enter = entry
+                self._references[index] = at
+                values.extend((target, context, signature, enter))
+            at += FuncRef.BYTES
         self._put(module.layout.funcrefs_at, *values)
 
     def _make_resources(self) -> None:
