@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import wasmtime
+
+from wasinn_host.cli.main import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [str(ROOT / folder) for folder in (".", "runtime", "backends", "models")]
@@ -81,6 +84,24 @@ class Wasinn:
         err = done.stderr.decode("utf-8", "replace")
         assert "Traceback" not in err, err
         return Ran(done.returncode, done.stdout.decode("utf-8", "replace"), err)
+
+
+class Inside:
+    """Runs the command in this process: for what ends before a guest starts.
+
+    Args:
+        capture: takes the output.
+    """
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *words: str) -> Ran:
+        """One run; nothing is left of what was printed before."""
+        self._capture.readouterr()
+        status = execute(words)
+        out, err = self._capture.readouterr()
+        return Ran(status, out, err)
 
 
 def _texts(words: Iterable[str | os.PathLike[str]]) -> list[str]:

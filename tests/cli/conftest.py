@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command_line import SOURCES, Wasinn, Wat
+from tests.cli.command_line import ROOT, SOURCES, Inside, Wasinn, Wat
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,16 @@ def wasinn(cache_dir: Path) -> Wasinn:
             "WASINN_CACHE_DIR": str(cache_dir),
         }
     )
+
+
+@pytest.fixture
+def inside(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cache_dir: Path
+) -> Inside:
+    """The command in this process, in the project's folder."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("WASINN_CACHE_DIR", str(cache_dir))
+    return Inside(capsys)
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ def _of_help() -> Iterator[str]:
 
     root = top()
     context = click.Context(root)
-    commands = [root, *(root.get_command(context, name) for name in COMMANDS)]
-    commands += models.commands.values()
+    below = [root.get_command(context, name) for name in COMMANDS]
+    commands: list[click.Command | None] = [root, *below, *models.commands.values()]
     for command in commands:
         assert isinstance(command, Command | Group), command
         assert command.examples, command.name
@@ -83,7 +83,7 @@ def test_line_runs(wasinn: Wasinn, line: str, place: Path, cache_dir: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", sorted(WITH_MINILM, key=lambda line: "build" not in line))
+@pytest.mark.parametrize("line", WITH_MINILM)
 def test_line_with_minilm_runs(wasinn: Wasinn, line: str, place: Path) -> None:
     own = {name: os.environ[name] for name in ("WASINN_CACHE_DIR",) if name in os.environ}
     check(wasinn, line, place, own or {"WASINN_CACHE_DIR": ""})
