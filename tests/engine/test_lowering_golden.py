@@ -27,7 +27,7 @@ def test_arithmetic() -> None:
     assert lowered(
         "(module (func (param i32 i32) (result i32) local.get 0 local.get 1 i32.add))"
     ) == [
-        "define internal fastcc i32 @f0(ptr nonnull align 16 dereferenceable(32) %vm, "
+        "define internal fastcc i32 @f0(ptr nonnull swiftself align 16 dereferenceable(32) %vm, "
         "i32 %p0, i32 %p1) #0 {",
         "entry:",
         "%l0 = alloca i32",

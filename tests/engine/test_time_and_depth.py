@@ -224,3 +224,33 @@ def test_a_real_fault_still_reaches_faulthandler() -> None:
     )
     assert done.returncode == -11
     assert "Fatal Python error: Segmentation fault" in done.stderr
+
+
+def test_another_runtime_in_the_process_keeps_its_faults_and_we_ours() -> None:
+    script = textwrap.dedent(
+        """
+        import wasmtime
+        from wasinn_runtime import Engine, Instance, Module, Store, Trap
+        wasm = wasmtime.wat2wasm(
+            '(module (memory 1) (func (export "f") (drop (i32.load (i32.const -1)))))'
+        )
+        their_store = wasmtime.Store()
+        theirs = wasmtime.Instance(their_store, wasmtime.Module(their_store.engine, wasm), [])
+        engine = Engine()
+        ours = Instance(Store(engine), Module(engine, wasm))
+        for _ in range(3):
+            try:
+                theirs.exports(their_store)["f"](their_store)
+            except wasmtime.Trap:
+                print("theirs")
+            try:
+                ours.exports.f()
+            except Trap as trap:
+                print(trap.code)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["theirs", "out of bounds memory access"] * 3, done.stderr
+    assert done.returncode == 0

@@ -41,7 +41,8 @@ class Config:
 
     Attributes:
         mode: the running mode; ``llvm-jit`` is what there is.
-        opt_level: LLVM's optimisation level, 0 to 3.
+        opt_level: LLVM's optimisation level, 0 to 3. The default is 2: what 3 adds, mostly
+            unrolling, makes some loops slower (benchmarks/README.md) and none much faster.
         cache: keep compiled code on disk.
         cache_dir: where; None for ``default_cache_dir()``.
         max_stack_bytes: stack that one call into a guest may use.
@@ -49,7 +50,7 @@ class Config:
     """
 
     mode: str = "llvm-jit"
-    opt_level: int = 3
+    opt_level: int = 2
     cache: bool = True
     cache_dir: Path | None = None
     max_stack_bytes: int = 1 << 20

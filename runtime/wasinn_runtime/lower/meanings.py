@@ -154,12 +154,20 @@ def _quieted(w: FunctionWriter, ty: ValType, value: str) -> str:
     return w.let(f"call {t} @llvm.canonicalize.{_OVERLOAD[ty]}({t} {value})")
 
 
+# Zero and one of either sign: the constants beside which an operation may change nothing.
+_NEUTRAL = frozenset(
+    float_immediate(ty, int.from_bytes(struct.pack(code, value), "little"))
+    for ty, code in ((ValType.F32, "<f"), (ValType.F64, "<d"))
+    for value in (0.0, -0.0, 1.0, -1.0)
+)
+
+
 @meaning("float")
 def _float(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     t = _type(row)
     left, right = a
-    # Folding by a constant is where LLVM drops the quieting.
-    if not left.startswith("%") or not right.startswith("%"):
+    # Folding by such a constant is where LLVM drops the quieting.
+    if left in _NEUTRAL or right in _NEUTRAL:
         left, right = (_quieted(w, _operand(row), value) for value in a)
     return w.let(f"{row.meaning[1]} {t} {left}, {right}")
 

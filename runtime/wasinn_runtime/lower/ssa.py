@@ -18,6 +18,7 @@ from wasinn_runtime.lower.writer import (
     ELEMENT,
     INVARIANT,
     LLVM_TYPE,
+    UNPREDICTABLE,
     FunctionWriter,
     native_result,
 )
@@ -87,7 +88,8 @@ class _Lowering:
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
         params = ", ".join(f"{LLVM_TYPE[t]} %p{i}" for i, t in enumerate(self.type.params))
-        context = f"ptr nonnull align 16 dereferenceable({layout.total_bytes}) %vm"
+        # swiftself keeps the context in one register across calls (r13 on x86-64, x20 on aarch64).
+        context = f"ptr nonnull swiftself align 16 dereferenceable({layout.total_bytes}) %vm"
         self.w = FunctionWriter(
             f"define internal fastcc {native_result(self.type)} @{native_name(index)}"
             f"({context}{', ' if params else ''}{params}) #0"
@@ -217,7 +219,7 @@ class _Lowering:
     def call(self, ty: FuncType, callee: str, context: str) -> None:
         w = self.w
         args = self.pop(len(ty.params))
-        listed = [f"ptr {context}"]
+        listed = [f"ptr swiftself {context}"]
         listed += [f"{LLVM_TYPE[t]} {v}" for t, v in zip(ty.params, args, strict=True)]
         text = f"call fastcc {native_result(ty)} {callee}({', '.join(listed)})"
         if not ty.results:
@@ -457,7 +459,9 @@ def _select(f: _Lowering, row: Opcode, immediate: object) -> None:
     t = LLVM_TYPE[immediate[0]]
     condition = f.condition()
     first, second = f.pop(2)
-    f.stack.append(f.w.let(f"select i1 {condition}, {t} {first}, {t} {second}"))
+    # Who wrote a select meant one: without the mark LLVM turns many back into branches.
+    chosen = f"select i1 {condition}, {t} {first}, {t} {second}, {UNPREDICTABLE}"
+    f.stack.append(f.w.let(chosen))
 
 
 # --- everything else comes from the tables of meanings ------------------------------------------

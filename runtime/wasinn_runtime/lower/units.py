@@ -152,7 +152,7 @@ def trampoline_unit(types: Iterable[FuncType]) -> str:
 
 def _enter(ty: FuncType, name: str) -> str:
     w = FunctionWriter(f"define void @{name}(ptr %native, ptr %vm, ptr %slots) #0")
-    args = ["ptr %vm"]
+    args = ["ptr swiftself %vm"]
     for i, t in enumerate(ty.params):
         place = w.field("%slots", i * SLOT_BYTES)
         args.append(f"{LLVM_TYPE[t]} {w.let(f'load {LLVM_TYPE[t]}, ptr {place}')}")
@@ -176,7 +176,7 @@ def _leave(ty: FuncType, name: str) -> str:
     """
     cells = max(len(ty.params), len(ty.results), 1)
     params = "".join(f", {LLVM_TYPE[t]} %p{i}" for i, t in enumerate(ty.params))
-    w = FunctionWriter(f"define fastcc {native_result(ty)} @{name}(ptr %vm{params}) #0")
+    w = FunctionWriter(f"define fastcc {native_result(ty)} @{name}(ptr swiftself %vm{params}) #0")
     slots = w.let(f"alloca [{cells} x i64]")
     for i, t in enumerate(ty.params):
         kind, value = LLVM_TYPE[t], f"%p{i}"
@@ -310,6 +310,14 @@ trap:
   call void @end_with(ptr %act, i32 {TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS.value}, i64 %pc)
   unreachable
 chain:
+  %previous = load ptr, ptr @wasinn_previous_fault
+  %number = ptrtoint ptr %previous to i64
+  %is_code = icmp ugt i64 %number, 1 ; not SIG_DFL, not SIG_IGN
+  br i1 %is_code, label %call, label %restore
+call: ; another runtime in this process, or faulthandler; ours stays for the next fault
+  call void %previous(i32 %signal, ptr %info, ptr %context)
+  ret void
+restore: ; the access is made again and ends the process
   %ignored = call i32 @sigaction(i32 %signal, ptr @wasinn_previous_fault, ptr null)
   ret void
 }}

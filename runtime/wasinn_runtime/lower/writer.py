@@ -46,6 +46,7 @@ METADATA = """
 LINEAR, STATE, GLOBAL, ELEMENT = "!tbaa !11", "!tbaa !12", "!tbaa !13", "!tbaa !14"
 COLD = "!prof !20"
 INVARIANT = "!invariant.load !21"
+UNPREDICTABLE = "!unpredictable !21"
 
 
 def native_result(ty: FuncType) -> str:

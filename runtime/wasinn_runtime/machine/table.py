@@ -10,15 +10,13 @@ from wasinn_runtime.abi.layout import TableDef
 from wasinn_runtime.errors import LimitExceeded, MemoryAccessError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.values import from_bits, to_bits
+from wasinn_runtime.spec.limits import MAX_TABLE_ENTRIES
 from wasinn_runtime.spec.types import Limits, TableType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.store import Store
 
 __all__ = ["Table", "TableRegion"]
-
-# More elements than this a table never gets; what is reserved costs no memory until used.
-_MAX_ELEMENTS = 10_000_000
 
 
 class TableRegion:
@@ -31,11 +29,11 @@ class TableRegion:
 
     def __init__(self, ty: TableType) -> None:
         limits = ty.limits
-        if limits.min > _MAX_ELEMENTS:
+        if limits.min > MAX_TABLE_ENTRIES:
             raise LimitExceeded(
-                f"the table starts with {limits.min:,} elements, the limit is {_MAX_ELEMENTS:,}"
+                f"the table starts with {limits.min:,} elements, the limit is {MAX_TABLE_ENTRIES:,}"
             )
-        allowed = _MAX_ELEMENTS if limits.max is None else min(limits.max, _MAX_ELEMENTS)
+        allowed = MAX_TABLE_ENTRIES if limits.max is None else min(limits.max, MAX_TABLE_ENTRIES)
         self.type = ty
         byte_count = (8 * max(allowed, 1) + 4095) & ~4095
         self.base = native.reserve(byte_count, writable=True)
@@ -114,7 +112,7 @@ class Table:
         """
         bits = to_bits(self.store, self.region.type.element, init)
         before = -1
-        if 0 <= delta <= _MAX_ELEMENTS:
+        if 0 <= delta <= MAX_TABLE_ENTRIES:
             before = self.store.core.grow_table(self.region.definition, bits, delta)
         if before < 0:
             raise LimitExceeded(f"can not grow the table from {self.size} by {delta} elements")
