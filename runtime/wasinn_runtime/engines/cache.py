@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import stat
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +19,13 @@ __all__ = ["CodeCache", "default_cache_dir", "generator_digest"]
 
 _MAGIC = b"wasinn-code-1\n"
 _DIGEST_BYTES = 32
-_log = logging.getLogger("wasinn.cache")
+
+
+def _note(message: str, *args: object) -> None:
+    """Tell whoever listens to the logger ``wasinn.cache``; imported only when there is news."""
+    import logging
+
+    logging.getLogger("wasinn.cache").info(message, *args)
 
 
 def default_cache_dir() -> Path:
@@ -81,14 +85,14 @@ class CodeCache:
                 or info.st_uid != os.geteuid()
                 or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
             ):
-                _log.warning("ignoring %s: it is not a regular file of this user alone", path)
+                _note("ignoring %s: it is not a regular file of this user alone", path)
                 return None
             with open(fd, "rb", closefd=False) as file:
                 data = file.read()
             with contextlib.suppress(OSError):
                 os.utime(fd)
         except OSError as error:
-            _log.warning("ignoring %s: %s", path, error)
+            _note("ignoring %s: %s", path, error)
             return None
         finally:
             os.close(fd)
@@ -96,7 +100,7 @@ class CodeCache:
         content = data[head:]
         expected = _MAGIC + hashlib.sha256(key.encode() + content).digest()
         if data[:head] != expected:
-            _log.warning("ignoring %s: damaged", path)
+            _note("ignoring %s: damaged", path)
             return None
         return content
 
@@ -104,9 +108,10 @@ class CodeCache:
         """Keep an entry, if the disk lets us."""
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd, temporary = tempfile.mkstemp(prefix=".new-", dir=self.directory)
+            temporary = self.directory / f".new-{os.getpid()}-{os.urandom(8).hex()}"
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            _log.info("not cached: %s", error)
+            _note("not cached: %s", error)
             return
         try:
             with open(fd, "wb") as file:
@@ -114,7 +119,7 @@ class CodeCache:
                 file.write(content)
             os.replace(temporary, self.directory / key)
         except OSError as error:
-            _log.info("not cached: %s", error)
+            _note("not cached: %s", error)
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             return

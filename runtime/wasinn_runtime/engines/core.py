@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import signal
 import sys
 import threading
@@ -47,7 +46,7 @@ def core() -> Core:
     Raises:
         UsageError: this is not a system it knows.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if sys.platform != "linux" or machine not in _LAYOUTS:
         raise UsageError(
             f"wasinn runs on 64-bit Linux on {' and '.join(_LAYOUTS)}; "
