@@ -24,7 +24,6 @@ __all__ = [
     "HostFile",
     "filetype_of_mode",
     "pack_filestat",
-    "wait_ready",
 ]
 
 _I64_MAX: Final = (1 << 63) - 1
@@ -80,19 +79,6 @@ def pack_filestat(status: os.stat_result) -> bytes:
         _clamp_ns(status.st_mtime_ns),
         _clamp_ns(status.st_ctime_ns),
     )
-
-
-def wait_ready(caller: Caller, fd: int, events: int) -> bool:
-    """Wait until a host descriptor is ready or the guest is to be stopped.
-
-    Returns:
-        True when ready (also for an error or hang-up: the read or write then tells), False when
-        interrupted.
-    """
-    poller = select.poll()
-    poller.register(fd, events)
-    poller.register(caller.interrupt.fileno(), select.POLLIN)
-    return any(ready == fd for ready, _ in poller.poll())
 
 
 class Descriptor:
@@ -251,6 +237,7 @@ class HostFile(_OnHost):
         )
         self.no_seek = Errno.NOTCAPABLE if seekable else Errno.SPIPE
         self._is_socket = stat.S_ISSOCK(mode)
+        self._pollers: dict[tuple[int, int], select.poll] = {}
 
     def readv(self, caller: Caller, buffers: list[memoryview]) -> int:
         if not buffers:
@@ -271,8 +258,24 @@ class HostFile(_OnHost):
         if self.flags & FdFlags.NONBLOCK:
             if not self._ready_now(events):
                 raise WasiError(Errno.AGAIN)
-        elif not wait_ready(caller, self.fd, events):
+        elif not self._wait_ready(caller.interrupt.fileno(), events):
             raise WasiError(Errno.INTR, "stopped while waiting for a stream")
+
+    def _wait_ready(self, interrupt_fd: int, events: int) -> bool:
+        """Wait for readiness; False when the guest is to be stopped.
+
+        An error or hang-up is readiness too: the read or write then tells.
+        """
+        # Taken out while in use, since one poll object must not be polled by two threads.
+        key = (interrupt_fd, events)
+        poller = self._pollers.pop(key, None)
+        if poller is None:
+            poller = select.poll()
+            poller.register(self.fd, events)
+            poller.register(interrupt_fd, select.POLLIN)
+        ready = any(fd == self.fd for fd, _ in poller.poll())
+        self._pollers[key] = poller
+        return ready
 
     def _write_waiting(self, caller: Caller, buffers: list[memoryview]) -> int:
         """Write to something that may block, in pieces that do not block once it is ready.

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import time
+from struct import Struct
 from typing import Final
 
 from wasinn_host.wasi.abi import (
@@ -33,6 +34,7 @@ from wasinn_host.wasi.table import DescriptorTable
 __all__ = ["FdCalls", "requested_times"]
 
 _I64_MAX: Final = (1 << 63) - 1
+_U32: Final = Struct("<I")
 #: Room for one kernel record with the longest name, and a bound on what is read at once.
 _READDIR_MIN: Final = 512
 _READDIR_MAX: Final = 64 << 10
@@ -55,6 +57,13 @@ def requested_times(atim: int, mtim: int, flags: int) -> tuple[int | None, int |
     )
 
 
+def _buffers(whole: memoryview, iovs: int, iovs_len: int, out: int) -> list[memoryview]:
+    """The guest's buffers, once it is known that the count will fit at ``out``."""
+    if out + 4 > len(whole):
+        raise WasiError(Errno.FAULT, f"4 bytes at {out:#x} are outside the memory")
+    return read_iovecs(whole, iovs, iovs_len)
+
+
 class FdCalls:
     """Calls on open descriptors."""
 
@@ -65,17 +74,15 @@ class FdCalls:
 
     def fd_write(self, caller: Caller, fd: int, iovs: int, iovs_len: int, nwritten: int) -> None:
         descriptor = self._table.get(fd, Rights.FD_WRITE)
-        memory = memory_of(caller)
-        check_range(memory, nwritten, 4)
-        buffers = read_iovecs(memory, iovs, iovs_len)
-        memory.write_u32(nwritten, descriptor.writev(caller, buffers))
+        whole = memory_of(caller).view()
+        buffers = _buffers(whole, iovs, iovs_len, nwritten)
+        _U32.pack_into(whole, nwritten, descriptor.writev(caller, buffers))
 
     def fd_read(self, caller: Caller, fd: int, iovs: int, iovs_len: int, nread: int) -> None:
         descriptor = self._table.get(fd, Rights.FD_READ)
-        memory = memory_of(caller)
-        check_range(memory, nread, 4)
-        buffers = read_iovecs(memory, iovs, iovs_len)
-        memory.write_u32(nread, descriptor.readv(caller, buffers))
+        whole = memory_of(caller).view()
+        buffers = _buffers(whole, iovs, iovs_len, nread)
+        _U32.pack_into(whole, nread, descriptor.readv(caller, buffers))
 
     def fd_pread(
         self, caller: Caller, fd: int, iovs: int, iovs_len: int, offset: int, nread: int
@@ -83,10 +90,9 @@ class FdCalls:
         descriptor = self._table.get(fd, Rights.FD_READ)
         if not descriptor.base & Rights.FD_SEEK:
             raise WasiError(descriptor.no_seek)
-        memory = memory_of(caller)
-        check_range(memory, nread, 4)
-        buffers = read_iovecs(memory, iovs, iovs_len)
-        memory.write_u32(nread, descriptor.preadv(buffers, offset))
+        whole = memory_of(caller).view()
+        buffers = _buffers(whole, iovs, iovs_len, nread)
+        _U32.pack_into(whole, nread, descriptor.preadv(buffers, offset))
 
     def fd_pwrite(
         self, caller: Caller, fd: int, iovs: int, iovs_len: int, offset: int, nwritten: int
@@ -94,10 +100,9 @@ class FdCalls:
         descriptor = self._table.get(fd, Rights.FD_WRITE)
         if not descriptor.base & Rights.FD_SEEK:
             raise WasiError(descriptor.no_seek)
-        memory = memory_of(caller)
-        check_range(memory, nwritten, 4)
-        buffers = read_iovecs(memory, iovs, iovs_len)
-        memory.write_u32(nwritten, descriptor.pwritev(buffers, offset))
+        whole = memory_of(caller).view()
+        buffers = _buffers(whole, iovs, iovs_len, nwritten)
+        _U32.pack_into(whole, nwritten, descriptor.pwritev(buffers, offset))
 
     def fd_seek(self, caller: Caller, fd: int, offset: int, whence: int, newoffset: int) -> None:
         # Asking where one is needs only the right to tell.
