@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command_line import FIB, HELLO, ROOT, Wasinn, Wat
+from tests.cli.command_line import FIB, HELLO, ROOT, SOURCES, Wasinn, Wat
 from wasinn_host.cli.machine_checks import CHECKS
 from wasinn_host.cli.main import COMMANDS
 from wasinn_host.cli.run_options import OPTIONS, TRACES
@@ -274,6 +275,24 @@ def test_doctor_without_room(wasinn: Wasinn) -> None:
     assert document["ready"] is False
     failed = {row["name"]: row for row in document["checks"] if row["status"] == "fail"}
     assert "ulimit -v unlimited" in failed["address space"]["remedy"]
+
+
+def test_broken_compiler_package(wasinn: Wasinn, tmp_path: Path) -> None:
+    """Without llvmlite nothing new can be compiled, and that is what one is told."""
+    (tmp_path / "llvmlite").mkdir()
+    (tmp_path / "llvmlite" / "__init__.py").write_text("raise ImportError('no libLLVM here')\n")
+    (tmp_path / "llvmlite" / "_version.py").write_text("version_version = '0.50.0'\n")
+    path = os.pathsep.join([str(tmp_path), *SOURCES])
+    env = {"PYTHONPATH": path, "WASINN_CACHE_DIR": str(tmp_path / "cache")}
+    ran = wasinn("doctor", "--json", env=env)
+    assert (ran.status, ran.err) == (1, "")
+    failed = {row["name"]: row for row in parsed(ran.out)["checks"] if row["status"] == "fail"}
+    assert set(failed) == {"llvm", "engine"}
+    assert failed["llvm"]["found"] == "no libLLVM here"
+    assert "pip install" in failed["llvm"]["remedy"]
+    ran = wasinn("run", HELLO, env=env)
+    assert (ran.status, ran.out) == (125, "")
+    assert ran.err.startswith("wasinn: the installation is incomplete: no libLLVM here; ")
 
 
 def test_doctor_names_missing_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

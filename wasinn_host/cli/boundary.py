@@ -48,11 +48,11 @@ def explain(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         say("out of memory")
         return status.FAILED
-    try:
-        from wasinn_runtime.errors import Internal, Interrupted, Trap, WasinnError
-    except ImportError as missing:
-        say(f"the installation is incomplete: {missing}; run `python -m pip install wasinn-host`")
+    if isinstance(error, ImportError):
+        say(f"the installation is incomplete: {error}; `wasinn doctor` says what is missing")
         return status.FAILED
+    from wasinn_runtime.errors import Internal, Interrupted, Trap, WasinnError
+
     if isinstance(error, Interrupted):
         say(f"the guest was stopped: {error.code}")
         return status.TIMED_OUT if error.code == "timeout" else status.FAILED

@@ -61,6 +61,9 @@ def all_checks() -> list[Finding]:
     for name, (_, check) in _CHECKS.items():
         try:
             findings.append(check(name))
+        except ImportError as error:
+            remedy = f"python -m pip install --force-reinstall {DISTRIBUTION}"
+            findings.append(Finding(name, "fail", str(error), remedy))
         except Exception as error:
             text = " ".join(str(error).split())
             findings.append(Finding(name, "fail", f"{type(error).__name__}: {text}"))
