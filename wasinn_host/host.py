@@ -59,12 +59,14 @@ class Result:
         exit_code: the guest's own status, 0 to 2**32-1.
         stdout, stderr: what it wrote, if that was captured.
         value: what the function returned, if one was invoked by name.
+        nn_error: what the latest failing WASI-NN call failed with; the guest saw a number only.
     """
 
     exit_code: int
     stdout: bytes | None = None
     stderr: bytes | None = None
     value: object = None
+    nn_error: WasiNnError | None = None
 
     @property
     def text(self) -> str:
@@ -474,7 +476,8 @@ class _Run:
                         value = guest.call(invoke, *values)
                     except GuestExit as exit_:
                         code = exit_.code
-        result = Result(code, _written(self._out), _written(self._err), value)
+        out, err = _written(self._out), _written(self._err)
+        result = Result(code, out, err, value, guest.last_nn_error)
         if check and code:
             raise GuestFailed(self._module.parsed.where, result)
         return result

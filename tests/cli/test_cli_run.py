@@ -334,3 +334,20 @@ def test_runs_in_a_directory_that_can_not_be_written(wasinn: Wasinn, tmp_path: P
     env = {"WASINN_CACHE_DIR": os.fspath(blocked / "below")}
     ran = wasinn("run", "--invoke", "run", FIB, "5", env=env)
     assert (ran.status, ran.out) == (0, "5\n")
+
+
+def test_a_guest_that_fails_for_want_of_a_model(wasinn: Wasinn, wat: Wat) -> None:
+    """The guest sees a number; whoever ran it is told the reason."""
+    guest = wat(
+        """(module
+          (import "wasi_ephemeral_nn" "load_by_name"
+            (func $load (param i32 i32 i32) (result i32)))
+          (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+          (memory (export "memory") 1)
+          (data (i32.const 0) "sentences")
+          (func (export "_start")
+            (call $exit (call $load (i32.const 0) (i32.const 9) (i32.const 16)))))"""
+    )
+    ran = wasinn(guest)
+    assert ran.status == 8
+    assert "its last failing WASI-NN call: not_found: no graph is named 'sentences'" in ran.err

@@ -115,6 +115,8 @@ def _run(host: Host, module: Module, options: RunOptions, values: list[object]) 
     except LimitExceeded as error:
         say(f"{options.path}: {error}")
         return status.FAILED
+    if result.exit_code and result.nn_error is not None:
+        say(f"{options.path}: its last failing WASI-NN call: {result.nn_error}")
     if options.invoke is not None and result.exit_code == 0:
         _print_results(module, options.invoke, result.value)
     return status.of_guest(result.exit_code)
