@@ -187,6 +187,33 @@ def test_a_function_with_a_huge_frame(build: Build) -> None:
         f(1)
 
 
+def test_a_frame_that_only_the_code_generator_knows(engine: Engine) -> None:
+    """Each call's results take memory in the caller's frame: more than the thread's whole stack."""
+    results, calls = 100, 400
+    types = "i64 " * results
+    wat = f"""(module (type $t (func (result {types}))) (table funcref (elem $g))
+      (func $g (result {types}) {"(i64.const 1) " * results})
+      (func (export "f") {("(call_indirect (type $t) (i32.const 0))" + "drop " * results) * calls})
+      (func (export "ok") (result i32) (i32.const 1)))"""
+    instance = Instance(Store(engine), Module(engine, wasmtime.wat2wasm(wat)))
+    outcomes: list[object] = []
+
+    def work() -> None:
+        with pytest.raises(Exhaustion) as caught:
+            instance.exports.f()
+        outcomes.append(caught.value.function)
+        outcomes.append(instance.exports.ok())
+
+    before = threading.stack_size(256 << 10)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join(60)
+    assert outcomes == ["function 1", 1]
+
+
 def test_ctrl_c_ends_a_guest_on_the_main_thread() -> None:
     script = textwrap.dedent(
         f"""

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.

@@ -25,7 +25,7 @@ _SA_SIGINFO, _SA_NODEFER, _SA_RESTART, _SA_ONSTACK = 4, 0x40000000, 0x10000000, 
 
 
 class _SigAction(ctypes.Structure):
-    """``struct sigaction`` of glibc and musl on 64-bit Linux."""
+    """``struct sigaction`` of glibc on 64-bit Linux."""
 
     _fields_ = (
         ("handler", ctypes.c_void_p),
@@ -52,6 +52,9 @@ def core() -> Core:
             f"wasinn runs on 64-bit Linux on {' and '.join(_LAYOUTS)}; "
             f"this is {sys.platform} on {machine}"
         )
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
+        # The stack limit lies in glibc's thread control block: see lower/units.py.
+        raise UsageError("wasinn needs glibc; this Python uses another C library")
     cache = CodeCache(default_cache_dir() / "code")
     image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine]), 2)
     code = load(image, CORE_SYMBOLS, {})

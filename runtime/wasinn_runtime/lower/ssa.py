@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from wasinn_runtime.abi.layout import FuncRef, StoreContext, VMContext, VMLayout
+from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
@@ -28,10 +28,6 @@ from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = ["lower_function", "native_name"]
 
-# Functions with at most this many locals have small frames, which the stack's red zone covers.
-_SMALL_FRAME_LOCALS = 64
-
-_CALLS = frozenset({"call", "call_indirect"})
 _BLOCKS = frozenset({"block", "loop", "if"})
 
 
@@ -144,30 +140,12 @@ class _Lowering:
         w = self.w
         for i, ty in enumerate(self.locals):
             w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
-        families = {row.meaning[0] for row, _, _ in self.body.instructions}
-        if families & _CALLS or len(self.locals) > _SMALL_FRAME_LOCALS:
-            self._check_stack()
         for i, ty in enumerate(self.locals):
             value = f"%p{i}" if i < len(self.type.params) else _ZERO[ty]
             w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
         for i in range(len(self.module.memories)):
             place = self.layout.memory(i) + VMContext.RESOURCE_BASE
             self._bases[i] = w.load_field("%vm", place, "ptr", INVARIANT)
-
-    def _check_stack(self) -> None:
-        """Compare the frame's place with the limit.
-
-        The intrinsic is a constant of the physical frame, so that LLVM merges the checks of
-        inlined callees with their caller's.
-        """
-        w = self.w
-        frame = w.let("call ptr @llvm.addressofreturnaddress.p0()")
-        here = w.let(f"ptrtoint ptr {frame} to i64")
-        if len(self.locals) > _SMALL_FRAME_LOCALS:
-            here = w.let(f"sub i64 {here}, {16 * len(self.locals)}")
-        store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
-        limit = w.load_field(store, StoreContext.STACK_LIMIT, "i64", INVARIANT)
-        w.trap_if(w.let(f"icmp ult i64 {here}, {limit}"), TrapCode.CALL_STACK_EXHAUSTED)
 
     # -- operands --------------------------------------------------------------------------------
 

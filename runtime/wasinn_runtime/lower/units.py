@@ -46,6 +46,7 @@ __all__ = [
 ENTRIES_SYMBOL = "wasinn_entries"
 # What compiled modules import from the core.
 RUNTIME_SYMBOLS = (
+    "__morestack",
     "wasinn_trap",
     "wasinn_memory_grow",
     "wasinn_table_grow",
@@ -73,7 +74,12 @@ declare void @wasinn_table_fill(ptr, ptr, i64) nounwind
 
 # disable-tail-calls: a guest that recurses without end must run out of stack, as the specification
 # says, and not loop for ever; C compilers have turned the useful ones into loops already.
-_ATTRIBUTES = 'attributes #0 = { nounwind "disable-tail-calls"="true" }\n'
+# split-stack: LLVM begins each function that has a frame by comparing where the frame would end,
+# spills and inlined callees included, with the thread's limit, and calls __morestack below it. Only
+# LLVM knows how large a frame is: a check written here would have to guess.
+_ATTRIBUTES = 'attributes #0 = { nounwind "disable-tail-calls"="true" "split-stack" }\n'
+# Where the limit lies: the slot that glibc's thread control block sets aside for it (%fs:0x70).
+_STACK_LIMIT = "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"
 
 
 def layout_of(module: ParsedModule) -> VMLayout:
@@ -271,6 +277,15 @@ define void @wasinn_trap(i32 %code) noreturn noinline {{
   unreachable
 }}
 
+; A function's frame would reach below the limit. Its own prologue calls, before there is a frame.
+define void @__morestack() noreturn noinline "stackrealign" {{
+  %act = call ptr @current()
+  %ra = call ptr @llvm.returnaddress(i32 0)
+  %pc = ptrtoint ptr %ra to i64
+  call void @end_with(ptr %act, i32 {TrapCode.CALL_STACK_EXHAUSTED.value}, i64 %pc)
+  unreachable
+}}
+
 ; A fault is a trap when guest code runs and the address lies in an arena of linear memories.
 ; Anything else goes on to whatever handler was there before.
 define void @wasinn_on_fault(i32 %signal, ptr %info, ptr %context) {{
@@ -380,6 +395,7 @@ define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
   store ptr %outer, ptr %outer_p
   %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
   %active = load volatile ptr, ptr %active_p
+  %outer_limit = load volatile i64, {_STACK_LIMIT}
   %nested = icmp ne ptr %active, null
   br i1 %nested, label %prepare, label %limits
 limits:
@@ -394,6 +410,8 @@ limits:
   store i64 %limit, ptr %store
   br label %prepare
 prepare:
+  %own_limit = load i64, ptr %store
+  store volatile i64 %own_limit, {_STACK_LIMIT}
   %buf = getelementptr i8, ptr %act, i64 {Activation.JMP_BUF}
   %again = call i32 @_setjmp(ptr %buf) returns_twice
   %first = icmp eq i32 %again, 0
@@ -423,6 +441,7 @@ ended:
   %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
   call i32 @pthread_setspecific(i32 %key, ptr %outer)
   store volatile ptr %active, ptr %active_p
+  store volatile i64 %outer_limit, {_STACK_LIMIT}
   ret i32 %status
 }}
 
