@@ -13,11 +13,11 @@ import ctypes
 import mmap
 import os
 import struct
-import weakref
 from collections.abc import Mapping, Sequence
 
 from wasinn_runtime.engines.elf import EM_X86_64, Object, Relocation, Section
 from wasinn_runtime.errors import Internal, LimitExceeded
+from wasinn_runtime.machine.native import when_gone
 
 __all__ = ["Code", "load"]
 
@@ -148,7 +148,7 @@ class _Linker:
         except BaseException:
             _libc.munmap(memory, self.total)
             raise
-        weakref.finalize(code, _libc.munmap, memory, self.total)
+        when_gone(code, _libc.munmap, memory, self.total)
         return code
 
     def _fill(self, memory: memoryview) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-import weakref
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import MAX_ARENAS, MemoryDef
@@ -44,9 +43,10 @@ class _Arenas:
                 self._add(core)
             return self._free.pop()
 
-    def give_back(self, address: int, byte_count: int) -> None:
-        native.close_pages(address, byte_count)
-        with self._lock:
+    def give_back(self, address: int) -> None:
+        """Take no lock: the garbage collector may call this in the middle of ``take``."""
+        # All of it: a guest that is stopped while its memory grows leaves more open than it owned.
+        if native.close_pages(address, _PLACE_BYTES):
             self._free.append(address)
 
     def _add(self, core: native.Core) -> None:
@@ -69,7 +69,7 @@ class _Arenas:
         ctypes.c_uint64.from_address(table + 8).value = low + places * _PLACE_BYTES
         ctypes.c_uint64.from_address(table).value = low
         self._count += 1
-        self._free.extend(low + i * _PLACE_BYTES for i in reversed(range(places)))
+        self._free.extend([low + i * _PLACE_BYTES for i in reversed(range(places))])
 
 
 _arenas = _Arenas()
@@ -98,22 +98,18 @@ class MemoryRegion:
         try:
             native.open_pages(self.base, limits.min * PAGE_SIZE)
         except LimitExceeded:
-            _arenas.give_back(self.base, 0)
+            _arenas.give_back(self.base)
             raise
         self._cells = native.buffer(MemoryDef.BYTES)
         self._cells[MemoryDef.BASE // 8] = self.base
         self._cells[MemoryDef.BYTE_LENGTH // 8] = limits.min * PAGE_SIZE
         self._cells[MemoryDef.MAX_PAGES // 8] = allowed
         self.definition = ctypes.addressof(self._cells)
-        weakref.finalize(self, _release, self.base, self._cells)
+        native.when_gone(self, _arenas.give_back, self.base)
 
     @property
     def byte_length(self) -> int:
         return int(self._cells[1])
-
-
-def _release(base: int, cells: ctypes.Array[ctypes.c_uint64]) -> None:
-    _arenas.give_back(base, cells[MemoryDef.BYTE_LENGTH // 8])
 
 
 class Memory:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from wasinn_runtime.errors import LimitExceeded
@@ -21,6 +23,7 @@ __all__ = [
     "release",
     "reserve",
     "stack_floor",
+    "when_gone",
 ]
 
 # i32 dispatch(entry, slots): see machine/func.py
@@ -85,16 +88,26 @@ def open_pages(address: int, byte_count: int) -> None:
         raise LimitExceeded(f"could not open {byte_count:,} bytes of memory ({reason})")
 
 
-def close_pages(address: int, byte_count: int) -> None:
-    """Give pages back and make them inaccessible again: what follows finds zeros."""
-    if byte_count:
-        flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED
-        _libc.mmap(address, byte_count, _PROT_NONE, flags, -1, 0)
+def close_pages(address: int, byte_count: int) -> bool:
+    """Give pages back and make them inaccessible again: what follows finds zeros.
+
+    False when the system refuses; they must not be used again then.
+    """
+    flags = _MAP_PRIVATE_ANONYMOUS_NORESERVE | _MAP_FIXED
+    return bool(_libc.mmap(address, byte_count, _PROT_NONE, flags, -1, 0) == address)
 
 
 def release(address: int, byte_count: int) -> None:
     """Undo ``reserve``."""
     _libc.munmap(address, byte_count)
+
+
+def when_gone(owner: object, undo: Callable[..., object], *args: object) -> None:
+    """Call ``undo(*args)`` when nobody refers to ``owner`` any more, but not at the process's end.
+
+    Daemon threads may run guests until the very last moment, in code and memory that must be there.
+    """
+    weakref.finalize(owner, undo, *args).atexit = False
 
 
 # --- stacks -------------------------------------------------------------------------------------

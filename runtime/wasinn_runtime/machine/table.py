@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import weakref
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import TableDef
@@ -42,7 +41,7 @@ class TableRegion:
         self._cells[TableDef.SIZE // 8] = limits.min
         self._cells[TableDef.MAX_SIZE // 8] = allowed
         self.definition = ctypes.addressof(self._cells)
-        weakref.finalize(self, native.release, self.base, byte_count)
+        native.when_gone(self, native.release, self.base, byte_count)
 
     @property
     def size(self) -> int:
