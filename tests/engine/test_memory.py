@@ -181,6 +181,15 @@ def test_thousands_of_instances_leave_nothing_behind(engine: Engine) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
 
+@pytest.mark.parametrize("limits", [Limits(3, 2), Limits(-1), Limits(1, -1), Limits(65_537)])
+def test_impossible_sizes_are_refused(store: Store, limits: Limits) -> None:
+    with pytest.raises(UsageError, match="a memory can not have"):
+        Memory(store, MemoryType(limits))
+    if limits.min < 65_537:
+        with pytest.raises(UsageError, match="a table can not have"):
+            Table(store, TableType(ValType.FUNCREF, limits))
+
+
 def test_tables(store: Store) -> None:
     table = Table(store, TableType(ValType.EXTERNREF, Limits(2, 5)), init="x")
     assert [table[0], table[1], len(table)] == ["x", "x", 2]

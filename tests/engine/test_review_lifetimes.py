@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import subprocess
 import sys
@@ -15,13 +14,10 @@ from wasinn_runtime import (
     Engine,
     Instance,
     Interrupted,
-    Limits,
-    MemoryType,
     Module,
     Store,
     Trap,
 )
-from wasinn_runtime.machine.memory import MemoryRegion
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
@@ -108,13 +104,3 @@ def test_a_guest_stopped_while_its_memory_grows_leaves_nothing_to_the_next(engin
             second.exports.poke(end)
         del second
         gc.collect()
-
-
-def test_a_place_is_empty_when_it_is_used_again(engine: Engine) -> None:
-    region = MemoryRegion(engine.core, MemoryType(Limits(2)), None)
-    base = region.base
-    ctypes.memset(base, 1, region.byte_length)
-    del region
-    region = MemoryRegion(engine.core, MemoryType(Limits(1)), None)
-    assert region.base == base
-    assert ctypes.string_at(base, region.byte_length) == bytes(region.byte_length)

@@ -86,6 +86,8 @@ class MemoryRegion:
     def __init__(self, core: native.Core, ty: MemoryType, max_bytes: int | None) -> None:
         limits = ty.limits
         allowed = MAX_PAGES if limits.max is None else min(limits.max, MAX_PAGES)
+        if not 0 <= limits.min <= allowed:
+            raise UsageError(f"a memory can not have {limits} pages; expected 0 <= min <= max")
         if max_bytes is not None:
             if limits.min * PAGE_SIZE > max_bytes:
                 raise LimitExceeded(

@@ -6,7 +6,7 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import TableDef
-from wasinn_runtime.errors import LimitExceeded, MemoryAccessError
+from wasinn_runtime.errors import LimitExceeded, MemoryAccessError, UsageError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.values import from_bits, to_bits
 from wasinn_runtime.spec.limits import MAX_TABLE_ENTRIES
@@ -33,6 +33,8 @@ class TableRegion:
                 f"the table starts with {limits.min:,} elements, the limit is {MAX_TABLE_ENTRIES:,}"
             )
         allowed = MAX_TABLE_ENTRIES if limits.max is None else min(limits.max, MAX_TABLE_ENTRIES)
+        if not 0 <= limits.min <= allowed:
+            raise UsageError(f"a table can not have {limits} elements; expected 0 <= min <= max")
         self.type = ty
         byte_count = (8 * max(allowed, 1) + 4095) & ~4095
         self.base = native.reserve(byte_count, writable=True)
