@@ -239,6 +239,68 @@ def test_ctrl_c_ends_a_guest_on_the_main_thread() -> None:
     assert done.stderr == ""
 
 
+def test_ctrl_c_ends_a_guest_after_a_fork_on_another_thread() -> None:
+    """The thread that forks is the child's main thread."""
+    script = textwrap.dedent(
+        f"""
+        import os, signal, threading, wasmtime
+        from wasinn_runtime import Engine, Module, Store, Instance, HostFunc, FuncType
+        engine = Engine()
+        module = Module(engine, wasmtime.wat2wasm({SPIN!r}))
+        def work():
+            pid = os.fork()
+            if pid == 0:
+                instance = Instance(Store(engine), module, [HostFunc(FuncType(), lambda: None)])
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                signal.alarm(20)
+                try:
+                    instance.exports.spin()
+                except KeyboardInterrupt:
+                    os._exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "7", done.stderr
+
+
+def test_a_signal_handler_may_cancel_at_any_moment() -> None:
+    script = textwrap.dedent(
+        f"""
+        import faulthandler, signal, wasmtime
+        from wasinn_runtime import Engine, Module, Store, Instance, Interrupted, HostFunc, FuncType
+        faulthandler.dump_traceback_later(40, exit=True)
+        engine = Engine()
+        store = Store(engine)
+        module = Module(engine, wasmtime.wat2wasm({SPIN!r}))
+        ok = Instance(store, module, [HostFunc(FuncType(), lambda: None)]).exports.ok
+        seen = 0
+        def cancel(*_):
+            global seen
+            seen += 1
+            store.cancel("terminated")
+        signal.signal(signal.SIGALRM, cancel)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        while seen < 2000:
+            try:
+                ok()
+            except Interrupted:
+                pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(store.interrupt.reason)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == "terminated", done.stderr
+
+
 def test_a_real_fault_still_reaches_faulthandler() -> None:
     """Only the guest's faults are ours: others go on to the handler that was there before."""
     script = (

@@ -74,10 +74,16 @@ def core() -> Core:
         built.addresses["wasinn_previous_fault"],
     )
     _install(libc, stop_signal, built.addresses["wasinn_on_stop"], flags | _SA_RESTART, None)
-    main = threading.main_thread().ident
-    ctypes.c_uint64.from_address(code.addresses["wasinn_main_thread"]).value = main or 0
+    _set_main_thread(built)
+    os.register_at_fork(after_in_child=lambda: _set_main_thread(built))
     watch_interrupts(built)
     return built
+
+
+def _set_main_thread(built: Core) -> None:
+    """Let Ctrl-C end the main thread's guests; in a forked child that is the thread that forked."""
+    place = built.addresses["wasinn_main_thread"]
+    ctypes.c_uint64.from_address(place).value = threading.main_thread().ident or 0
 
 
 def _install(

@@ -8,7 +8,6 @@ may wait long look at ``Interrupt`` themselves.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import heapq
 import itertools
 import os
@@ -16,8 +15,12 @@ import signal
 import threading
 import time
 import weakref
+from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import Activation
+
+if TYPE_CHECKING:
+    from wasinn_runtime.machine.native import Cells
 
 __all__ = ["Deadline", "Interrupt"]
 
@@ -31,11 +34,12 @@ class Interrupt:
 
     def __init__(self, stop_signal: int) -> None:
         self._signal = stop_signal
-        self._lock = threading.Lock()
+        # Reentrant: a Python signal handler may trigger in the middle of ``begin`` or ``end``.
+        self._lock = threading.RLock()
         self._event = threading.Event()
         self._reason = ""
         self._thread: int | None = None
-        self._activations: list[int] = []
+        self._activations: list[Cells] = []
         self._pipe: tuple[int, int] | None = None
 
     @property
@@ -70,8 +74,8 @@ class Interrupt:
             if self._pipe is not None:
                 with contextlib.suppress(OSError):
                     os.write(self._pipe[1], b"x")
-            for address in self._activations:
-                ctypes.c_int64.from_address(address + Activation.STOP).value = 1
+            for activation in self._activations:
+                activation[Activation.STOP // 8] = 1
             if self._thread is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pthread_kill(self._thread, self._signal)
@@ -85,19 +89,21 @@ class Interrupt:
                 with contextlib.suppress(OSError):
                     os.read(self._pipe[0], 64)
 
-    def begin(self, activation: int) -> bool:
-        """Note that a call starts on this thread; False when it must not."""
+    def begin(self, activation: Cells) -> bool:
+        """Note that a call starts on this thread; False when it must not. ``end`` must follow."""
         with self._lock:
-            if self._event.is_set():
-                return False
             self._activations.append(activation)
             self._thread = threading.get_ident()
-            return True
+            # Last, so that a trigger from a signal handler above is not missed.
+            return not self._event.is_set()
 
-    def end(self, activation: int) -> None:
-        """Note that it ended; after this no signal is sent for it."""
+    def end(self, activation: Cells) -> None:
+        """Note that it ended, if it began; after this no signal is sent for it."""
         with self._lock:
-            self._activations.remove(activation)
+            for i, known in enumerate(self._activations):
+                if known is activation:
+                    del self._activations[i:]  # with what an exception left of calls inside it
+                    break
             if not self._activations:
                 self._thread = None
 

@@ -162,14 +162,13 @@ class Store:
         Raises:
             Trap: and its kinds; or whatever a host function raised, as the same object.
         """
-        address = ctypes.addressof(activation)
         interrupt = self.interrupt
-        if not interrupt.begin(address):
-            raise self._interrupted()
         try:
-            ended = self.core.invoke(address, self.context, reference)
+            if not interrupt.begin(activation):
+                raise self._interrupted()
+            ended = self.core.invoke(ctypes.addressof(activation), self.context, reference)
         finally:
-            interrupt.end(address)
+            interrupt.end(activation)
         if ended:
             raise self._failure(activation)
 
