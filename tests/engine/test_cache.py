@@ -100,10 +100,11 @@ def test_a_cache_that_can_not_be_written_is_no_error(tmp_path: Path) -> None:
 def test_old_entries_go_first(tmp_path: Path) -> None:
     cache = CodeCache(tmp_path, max_bytes=1000)
     for i in range(5):
-        cache.put(f"{i}" * 64, bytes(300))
-        os.utime(tmp_path / (f"{i}" * 64), (i, i))
-    cache.put("f" * 64, bytes(300))
-    left = sorted(p.name[0] for p in tmp_path.iterdir())
+        key = "module-" + f"{i}" * 64
+        cache.put(key, bytes(300))
+        os.utime(tmp_path / key, (i, i))
+    cache.put("module-" + "f" * 64, bytes(300))
+    left = sorted(p.name[-1] for p in tmp_path.iterdir())
     assert "f" in left
     assert "0" not in left
     assert sum(p.stat().st_size for p in tmp_path.iterdir()) <= 1000
@@ -145,3 +146,22 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
     ]
     assert [p.communicate(timeout=120)[0].strip() for p in running] == ["42"] * 8
     assert not [p for p in (tmp_path / "code").iterdir() if p.name.startswith(".new-")]
+
+
+def test_only_our_own_files_are_removed(tmp_path: Path) -> None:
+    cache = CodeCache(tmp_path, max_bytes=10)
+    (tmp_path / "thesis.tex").write_bytes(b"x" * 100)
+    cache.put(CodeCache.key("module", b"1"), b"1" * 100)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "WASINN_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    directory = default_cache_dir()
+    cache = CodeCache(directory)
+    key = CodeCache.key("module", b"1")
+    cache.put(key, b"1")
+    assert cache.get(key) is None
+    assert not directory.exists()

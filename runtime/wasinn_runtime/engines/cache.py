@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ __all__ = ["CodeCache", "default_cache_dir", "generator_digest"]
 
 _MAGIC = b"wasinn-code-1\n"
 _DIGEST_BYTES = 32
+_OURS = re.compile(r"\w+-[0-9a-f]{64}|\.new-.*")
 
 
 def _note(message: str, *args: object) -> None:
@@ -29,12 +31,20 @@ def _note(message: str, *args: object) -> None:
 
 
 def default_cache_dir() -> Path:
-    """``$WASINN_CACHE_DIR``, else ``$XDG_CACHE_HOME/wasinn``, else ``~/.cache/wasinn``."""
+    """``$WASINN_CACHE_DIR``, else ``$XDG_CACHE_HOME/wasinn``, else ``~/.cache/wasinn``.
+
+    A user without a home, as in many containers, has none: nothing can be kept below /dev/null.
+    """
     chosen = os.environ.get("WASINN_CACHE_DIR")
     if chosen:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wasinn"
+    if base:
+        return Path(base) / "wasinn"
+    try:
+        return Path.home() / ".cache" / "wasinn"
+    except RuntimeError:
+        return Path(os.devnull) / "wasinn"
 
 
 @cache
@@ -129,6 +139,8 @@ class CodeCache:
         entries = []
         with contextlib.suppress(OSError):
             for entry in os.scandir(self.directory):
+                if not _OURS.fullmatch(entry.name):
+                    continue  # somebody keeps other things here
                 with contextlib.suppress(OSError):
                     info = entry.stat(follow_symlinks=False)
                     entries.append((info.st_mtime, info.st_size, entry.path))
