@@ -339,3 +339,20 @@ def test_exports_are_a_mapping_with_attributes(build: Build) -> None:
     assert "many" in dir(exports)
     with pytest.raises(AttributeError, match="exports no 'sum'; it exports i32, i64"):
         _ = exports.sum
+
+
+def test_an_imported_function_is_the_same_by_whatever_way(build: Build, store: Store) -> None:
+    given = Func(store, FuncType(), lambda: None)
+    exports = build(
+        """(module (import "env" "f" (func $f)) (export "f" (func $f))
+          (func (export "reference") (result funcref) (ref.func $f)))""",
+        given,
+    ).exports
+    assert exports.f == given == exports.reference()
+    assert len({given, exports.f, exports.reference()}) == 1
+    assert given != Func(store, FuncType(), lambda: None)
+
+
+def test_what_can_not_be_an_import_is_named(build: Build) -> None:
+    with pytest.raises(UsageError, match=r"import 'env' 'f' needs a HostFunc.*, got int: 42"):
+        build('(module (import "env" "f" (func)))', 42)

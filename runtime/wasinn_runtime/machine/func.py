@@ -215,10 +215,14 @@ class Func:
         return await asyncio.to_thread(self, *args)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Func) and other.reference == self.reference
+        return isinstance(other, Func) and other._identity() == self._identity()
 
     def __hash__(self) -> int:
-        return hash(self.reference)
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[int, ...]:
+        """Entry and context: an imported function has a FuncRef in each instance that names it."""
+        return (*(ctypes.c_uint64 * 2).from_address(self.reference),)
 
     def __repr__(self) -> str:
         return f"<Func {self.type}>"

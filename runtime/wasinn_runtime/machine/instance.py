@@ -306,13 +306,14 @@ class Instance:
 # --- matching imports -----------------------------------------------------------------------------
 
 
-def _check_imports(
-    store: Store, parsed: ParsedModule, imports: Sequence[Extern | HostFunc]
-) -> None:
+def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]) -> None:
     if len(imports) != len(parsed.imports):
         raise LinkError(f"the module has {len(parsed.imports)} imports, {len(imports)} were given")
     for wanted, given in zip(parsed.imports, imports, strict=True):
         label = f"import {wanted.module!r} {wanted.name!r}"
+        if not isinstance(given, HostFunc | Extern):
+            kinds = "a HostFunc, Func, Memory, Table or Global"
+            raise UsageError(f"{label} needs {kinds}, got {type(given).__name__}: {given!r:.60}")
         if not isinstance(given, HostFunc) and given.store is not store:
             raise UsageError(f"{label} belongs to another store; stores are separate")
         problem = _mismatch(parsed, wanted.kind, wanted, given)
