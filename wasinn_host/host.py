@@ -278,15 +278,20 @@ class Host:
         self._backend_options = backend_options
         self._backend_routes = backend_routes
         self._definitions: list[Callable[[Linker], None]] = []
+        self._lock = threading.Lock()
+        self._graphs: GraphRegistry | None = None
 
-    @functools.cached_property
+    @property
     def graphs(self) -> GraphRegistry:
-        """The named graphs, and through them the backend plugins."""
+        """The named graphs, and through them the backend plugins. Made when first asked for."""
         from wasinn_host.nn import BackendRegistry, GraphRegistry
 
-        return GraphRegistry(
-            BackendRegistry(options=self._backend_options, routes=self._backend_routes)
-        )
+        with self._lock:
+            if self._graphs is None:
+                self._graphs = GraphRegistry(
+                    BackendRegistry(options=self._backend_options, routes=self._backend_routes)
+                )
+            return self._graphs
 
     @property
     def backends(self) -> BackendRegistry:
@@ -295,10 +300,11 @@ class Host:
 
     def close(self) -> None:
         """Let go of graphs and backends. Guests that are still open must not compute any more."""
-        if "graphs" in vars(self):
-            self.graphs.close()
-            self.graphs.backends.close()
-            del self.graphs
+        with self._lock:
+            graphs, self._graphs = self._graphs, None
+        if graphs is not None:
+            graphs.close()
+            graphs.backends.close()
 
     def __enter__(self) -> Host:
         return self
@@ -465,19 +471,20 @@ class _Run:
         store = Store(self._host.engine, max_memory_bytes=self._options.max_memory_bytes)
         self._began(store)
         code, value = 0, None
-        with store.deadline(timeout_s):
-            guest = Guest(self._host, self._module, self._options, store)
-            with guest:
+        guest: Guest | None = None  # a start function may exit before there is one
+        opened = functools.partial(Guest, self._host, self._module, self._options, store)
+        try:
+            with store.deadline(timeout_s), opened() as guest:
                 if invoke is None:
                     code = guest.start()
                 else:
-                    try:
-                        guest.initialize()
-                        value = guest.call(invoke, *values)
-                    except GuestExit as exit_:
-                        code = exit_.code
+                    guest.initialize()
+                    value = guest.call(invoke, *values)
+        except GuestExit as exit_:
+            code = exit_.code
         out, err = _written(self._out), _written(self._err)
-        result = Result(code, out, err, value, guest.last_nn_error)
+        nn_error = None if guest is None else guest.last_nn_error
+        result = Result(code, out, err, value, nn_error)
         if check and code:
             raise GuestFailed(self._module.parsed.where, result)
         return result
