@@ -228,7 +228,7 @@ class ScriptRunner:
             self.store.invoke(activation, function.reference)
             slots = activation[first : first + len(results)]
         finally:
-            self.store.leave()
+            self.store.leave(activation)
         return [
             bits & (1 << WIDTHS[type_.value]) - 1
             for type_, bits in zip(results, slots, strict=True)

@@ -203,7 +203,7 @@ class Func:
                 slots = activation[_FIRST : _FIRST + len(ty.results)]
                 results = tuple(from_slots(store, ty.results, slots))
         finally:
-            store.leave()
+            store.leave(activation)
         if len(results) == 1:
             return results[0]
         return results or None

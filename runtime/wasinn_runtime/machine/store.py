@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +22,9 @@ __all__ = ["Compiler", "Store"]
 
 # Calls with more arguments or results than this get an activation of their own.
 _USUAL_SLOTS = 32
+_USUAL_CELLS = Activation.SLOTS // 8 + _USUAL_SLOTS
+_ACTIVATION = StoreContext.ACTIVATION // 8
+_FLOOR, _HOST_LIMIT = StoreContext.STACK_FLOOR // 8, StoreContext.HOST_STACK_LIMIT // 8
 
 
 class Compiler(Protocol):
@@ -62,13 +64,11 @@ class Store:
         self._context = native.buffer(StoreContext.BYTES)
         self._context[StoreContext.STACK_BUDGET // 8] = engine.max_stack_bytes
         self.context = ctypes.addressof(self._context)
-        self._lock = threading.Lock()
-        self._owner: int | None = None
+        self._owner: dict[str, int] = {}
         self._kept: list[object] = []
         self._externs: list[object] = []
         self._handles: dict[int, int] = {}
-        self._activations: list[ctypes.Array[ctypes.c_uint64]] = []
-        self._depth = 0
+        self._activations: list[native.Cells] = []
         self.raised: BaseException | None = None
 
     # -- what lives in it ------------------------------------------------------------------------
@@ -116,63 +116,59 @@ class Store:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def enter(self, room: int) -> ctypes.Array[ctypes.c_uint64]:
-        """Lock the store to this thread and give the activation of a call; ``leave`` must follow.
+    def enter(self, room: int) -> native.Cells:
+        """The activation of a call, with its own slots; ``leave`` takes it back.
 
         Args:
             room: slots for the arguments or the results, whichever are more.
-
-        Raises:
-            UsageError: another thread is calling into this store.
         """
-        depth = self._depth
-        if self._owner != get_ident():
-            if not self._lock.acquire(blocking=False):
-                raise UsageError(
-                    "the store is in use by another thread; give each thread a store of its own"
-                )
-            self._owner = get_ident()
-            depth = 0
-            floor, host_floor = native.stack_floor()
-            self._context[StoreContext.STACK_FLOOR // 8] = floor
-            self._context[StoreContext.HOST_STACK_LIMIT // 8] = host_floor
-        self._depth = depth + 1
-        if depth == len(self._activations):
-            self._activations.append(native.buffer(Activation.SLOTS + 8 * _USUAL_SLOTS))
         if room > _USUAL_SLOTS:
             return native.buffer(Activation.SLOTS + 8 * room)
-        activation = self._activations[depth]
+        try:
+            activation = self._activations.pop()
+        except IndexError:
+            return native.buffer(Activation.SLOTS + 8 * _USUAL_SLOTS)
         activation[0] = activation[1] = 0
         return activation
 
-    def leave(self) -> None:
+    def leave(self, activation: native.Cells) -> None:
         """End what ``enter`` began."""
-        self._depth -= 1
-        if self._depth == 0:
-            self._owner = None
-            self._lock.release()
+        if len(activation) == _USUAL_CELLS:
+            self._activations.append(activation)
 
-    def invoke(self, activation: ctypes.Array[ctypes.c_uint64], reference: int) -> None:
+    def invoke(self, activation: native.Cells, reference: int) -> None:
         """Call guest code; arguments and results are in the activation's slots.
+
+        Ctrl-C may raise between any two steps here. Each is harmless when what follows is left out:
+        a claim that stays is this thread's, whose next call takes it over and ends it.
 
         Args:
             activation: from ``enter``.
             reference: address of the FuncRef.
 
         Raises:
+            UsageError: another thread is calling into this store.
             Trap: and its kinds; or whatever a host function raised, as the same object.
         """
-        interrupt = self.interrupt
+        me, context, interrupt = get_ident(), self._context, self.interrupt
+        if self._owner.setdefault("thread", me) != me:  # claims and looks in one step
+            raise UsageError(
+                "the store is in use by another thread; give each thread a store of its own"
+            )
         try:
+            if not context[_ACTIVATION]:
+                context[_FLOOR], context[_HOST_LIMIT] = native.stack_floor()
             if not interrupt.begin(activation):
                 raise self._interrupted()
             ended = self.core.invoke(ctypes.addressof(activation), self.context, reference)
         finally:
             interrupt.end(activation)
+            if not context[_ACTIVATION]:
+                self._owner.clear()
         if ended:
             raise self._failure(activation)
 
-    def _failure(self, activation: ctypes.Array[ctypes.c_uint64]) -> BaseException:
+    def _failure(self, activation: native.Cells) -> BaseException:
         """Why an activation ended early."""
         code = TrapCode(activation[Activation.TRAP_CODE // 8])
         if code is TrapCode.HOST_ERROR:
