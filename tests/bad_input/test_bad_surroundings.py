@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,7 +137,7 @@ def test_damaged_code_is_made_anew(wasinn: Wasinn, tmp_path: Path) -> None:
         changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         return bytes(changed)
 
-    kinds = [
+    kinds: list[Callable[[bytes], bytes]] = [
         *[flipped] * 4,
         lambda data: data[: len(data) // 2],
         lambda data: b"",

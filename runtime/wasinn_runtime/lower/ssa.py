@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
 from wasinn_runtime.lower.state import STATE_MEANINGS, table_element, table_size
 from wasinn_runtime.lower.writer import (
@@ -29,6 +30,14 @@ from wasinn_runtime.spec.types import FuncType, ValType
 __all__ = ["lower_function", "native_name"]
 
 _BLOCKS = frozenset({"block", "loop", "if"})
+
+# IR that a function may become: a few bytes can stand for a thousand values (a call of a function
+# with as many results), and LLVM takes longer than in proportion. Compilers' output stays below
+# two lines a byte.
+_LINES, _LINES_PER_BYTE = 20_000, 5
+# From here on LLVM's optimisations take minutes (they are quadratic in these), so they are left
+# out. A switch of as many cases is as deep; nobody has more locals or loops but to annoy.
+_DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS = 2_000, 5_000, 500_000
 
 
 def native_name(index: int) -> str:
@@ -74,12 +83,15 @@ class _Lowering:
         self.places = places
         self.type = module.func_type(index)
         self.body = body
+        self._index = index
         self.vm = "%vm"
         self.keep_load = False
         self.stack: list[str] = []
         self.blocks: list[_Block] = []
         self.reachable = True
         self._bases: dict[int, str] = {}
+        self._budget = _LINES + _LINES_PER_BYTE * len(module.data)
+        self._edge_values = 0
         self.locals = [*self.type.params]
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
@@ -104,9 +116,14 @@ class _Lowering:
         instructions = self.body.instructions
         last = len(instructions) - 1
         position = 0
+        lines = self.w.lines
+        # Declared locals have a limit of their own.
+        budget = self._budget + len(lines)
         while position <= last:
             row, immediate, at = instructions[position]
             family = row.meaning[0]
+            if len(lines) + self._edge_values > budget:
+                raise self._too_complex(at)
             if not self.reachable:
                 position = self._skip_dead(position)
                 continue
@@ -119,7 +136,36 @@ class _Lowering:
                 immediate = (self.body.select_types[at],)
             _DISPATCH[family](self, row, immediate)
             position += 1
+        if self._is_awkward():
+            lines[0] = lines[0].replace(" #0 {", " #1 {")
         return self.w.finish()
+
+    def _too_complex(self, at: int) -> Invalid:
+        label = self.module.function_label(self._index)
+        message = (
+            f"function too complex: its first {at - self.body.start} bytes stand for more than "
+            f"{self._budget} operations; use fewer parameters and results, or smaller functions"
+        )
+        return Invalid(message, at, self.module.where, label)
+
+    def _is_awkward(self) -> bool:
+        """Whether optimising it would take LLVM minutes."""
+        count = len(self.locals)
+        if count > _MOST_LOCALS:
+            return True
+        labels = self.w.labels
+        if labels <= _DEEPEST and labels * count <= _MOST_LOCALS_TIMES_LOOPS:
+            return False
+        depth = deepest = loops = 0
+        for row, _, _ in self.body.instructions:
+            family = row.meaning[0]
+            if family in _BLOCKS:
+                depth += 1
+                deepest = max(deepest, depth)
+                loops += family == "loop"
+            elif family == "end":
+                depth -= 1
+        return deepest > _DEEPEST or loops * count > _MOST_LOCALS_TIMES_LOOPS
 
     def _skip_dead(self, position: int) -> int:
         """Pass over code that nothing reaches, up to the else or end that closes its block."""
@@ -170,6 +216,9 @@ class _Lowering:
         """Note an edge from here to a block's label and give the label."""
         block = self.blocks[-1 - depth]
         count = len(block.branch_types)
+        self._edge_values += count
+        if self._edge_values > self._budget:
+            raise self._too_complex(self.body.end)
         values = self.stack[len(self.stack) - count :]
         block.incoming.append((values, self.w.block))
         return block.label
@@ -489,5 +538,8 @@ def lower_function(
 
     Returns:
         One ``define``; it refers to other functions by ``native_name``.
+
+    Raises:
+        Invalid: it would become far more IR than its size explains.
     """
     return _Lowering(module, layout, places, index, body).run()

@@ -21,6 +21,7 @@ from wasinn_runtime.abi.layout import (
 )
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.ssa import lower_function, native_name
 from wasinn_runtime.lower.writer import (
     LLVM_TYPE,
@@ -77,7 +78,15 @@ declare void @wasinn_table_fill(ptr, ptr, i64) nounwind
 # split-stack: LLVM begins each function that has a frame by comparing where the frame would end,
 # spills and inlined callees included, with the thread's limit, and calls __morestack below it. Only
 # LLVM knows how large a frame is: a check written here would have to guess.
-_ATTRIBUTES = 'attributes #0 = { nounwind "disable-tail-calls"="true" "split-stack" }\n'
+_FUNCTION_ATTRIBUTES = 'nounwind "disable-tail-calls"="true" "split-stack"'
+# The second set is for functions that LLVM could not optimise in reasonable time.
+_ATTRIBUTES = f"""
+attributes #0 = {{ {_FUNCTION_ATTRIBUTES} }}
+attributes #1 = {{ {_FUNCTION_ATTRIBUTES} optnone noinline }}
+"""
+# IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A
+# thousand results are 5 MB, since their type is spelled out with each.
+_IR_BYTES, _IR_BYTES_PER_BYTE = 32 << 20, 250
 # Where the limit lies: the slot that glibc's thread control block sets aside for it (%fs:0x70).
 _STACK_LIMIT = "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"
 
@@ -123,11 +132,25 @@ def module_unit(module: ParsedModule, bodies: Iterable[tuple[int, Body]]) -> str
     Args:
         module: the module.
         bodies: every defined function's index (imports first) with its decoded body.
+
+    Raises:
+        Invalid: it would become far more IR than its size explains.
     """
     layout = layout_of(module)
     places = {index: i for i, index in enumerate(escaping_functions(module))}
     parts = [METADATA, _DECLARATIONS, _ATTRIBUTES]
-    parts.extend(lower_function(module, layout, places, index, body) for index, body in bodies)
+    room = _IR_BYTES + _IR_BYTES_PER_BYTE * len(module.data)
+    for index, body in bodies:
+        parts.append(lower_function(module, layout, places, index, body))
+        room -= len(parts[-1])
+        if room < 0:
+            raise Invalid(
+                "module too complex: its functions would become far more code than its "
+                f"{len(module.data)} bytes explain; use fewer parameters and results",
+                body.start,
+                module.where,
+                module.function_label(index),
+            )
     entries = [f"ptr @{native_name(i)}" for i in places if i >= module.imported_functions]
     listed = ", ".join(entries)
     parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(entries)} x ptr] [{listed}]")

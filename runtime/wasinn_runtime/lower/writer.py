@@ -98,6 +98,11 @@ class FunctionWriter:
         self._labels += 1
         return f"{hint}{self._labels}"
 
+    @property
+    def labels(self) -> int:
+        """How many labels were made."""
+        return self._labels
+
     def label(self, name: str) -> None:
         """Begin a block; the one before must have ended."""
         self.lines.append(f"{name}:")
