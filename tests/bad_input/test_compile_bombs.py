@@ -93,6 +93,7 @@ COMPILED: dict[str, Callable[[], bytes]] = {
     "deep operands": lambda: function_module(
         b"\x20\0" * 100_000 + b"\x6a" * 99_999 + b"\x1a", params=I32
     ),
+    "divisions": lambda: function_module(b"\x20\0" + b"\x20\0\x6d" * 20_000 + b"\x1a", params=I32),
     "dead code": lambda: function_module(b"\0" * 300_000),
     "many results": lambda: _typed(b"\x10\0\x10\1" * 3, 1000),
 }

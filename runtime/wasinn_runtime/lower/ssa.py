@@ -36,8 +36,9 @@ _BLOCKS = frozenset({"block", "loop", "if"})
 # two lines a byte.
 _LINES, _LINES_PER_BYTE = 20_000, 5
 # From here on LLVM's optimisations take minutes (they are quadratic in these), so they are left
-# out. A switch of as many cases is as deep; nobody has more locals or loops but to annoy.
-_DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS = 2_000, 5_000, 500_000
+# out. A switch of as many cases is as deep; nobody has more locals, loops or divisions in one
+# function but to annoy.
+_DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
 
 
 def native_name(index: int) -> str:
@@ -151,7 +152,7 @@ class _Lowering:
     def _is_awkward(self) -> bool:
         """Whether optimising it would take LLVM minutes."""
         count = len(self.locals)
-        if count > _MOST_LOCALS:
+        if count > _MOST_LOCALS or self.w.checks > _MOST_CHECKS:
             return True
         labels = self.w.labels
         if labels <= _DEEPEST and labels * count <= _MOST_LOCALS_TIMES_LOOPS:

@@ -74,11 +74,13 @@ class FunctionWriter:
     Attributes:
         lines: the text so far.
         block: label of the block being written, for phi nodes.
+        checks: how many conditional traps there are.
     """
 
     def __init__(self, header: str) -> None:
         self.lines: list[str] = [header + " {", "entry:"]
         self.block = "entry"
+        self.checks = 0
         self._count = 0
         self._labels = 0
         self._traps: dict[TrapCode, str] = {}
@@ -119,6 +121,7 @@ class FunctionWriter:
     def trap_if(self, condition: str, code: TrapCode) -> None:
         """Branch to the function's cold block for that trap when an i1 holds."""
         after = self.new_label("ok")
+        self.checks += 1
         self.do(f"br i1 {condition}, label %{self._trap_label(code)}, label %{after}, {COLD}")
         self.label(after)
 
