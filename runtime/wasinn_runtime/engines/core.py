@@ -1,4 +1,4 @@
-"""The process-wide core: built once, its signal handlers installed once. See ``lower.units``."""
+"""The process-wide core: built once, its signal handlers installed once. See ``lower.core``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
 from wasinn_runtime.engines.compile import compiled
 from wasinn_runtime.engines.link import load
 from wasinn_runtime.errors import Internal, UsageError
-from wasinn_runtime.lower.units import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
+from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.machine.native import Core
 
 __all__ = ["core", "runtime_imports", "watch_interrupts"]
@@ -53,7 +53,7 @@ def core() -> Core:
             f"this is {sys.platform} on {machine}"
         )
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
-        # The stack limit lies in glibc's thread control block: see lower/units.py.
+        # The stack limit lies in glibc's thread control block: see lower/core.py.
         raise UsageError("wasinn needs glibc; this Python uses another C library")
     cache = CodeCache(default_cache_dir() / "code")
     image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine]), 2)

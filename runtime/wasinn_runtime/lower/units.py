@@ -1,22 +1,14 @@
-"""Whole compilation units as LLVM IR: a module's functions, trampolines by signature, the core.
-
-The core is what every process needs once: the way in (``invoke``), the fault and stop handlers,
-traps, growth of memories and tables. It is LLVM IR so that nothing but LLVM is needed to build it.
-"""
+"""Whole compilation units as LLVM IR: a module's functions, and trampolines by signature."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from wasinn_runtime.abi.layout import (
-    MAX_ARENAS,
     SLOT_BYTES,
     Activation,
-    FuncRef,
     HostContext,
-    MemoryDef,
     StoreContext,
-    TableDef,
     VMLayout,
 )
 from wasinn_runtime.binary.code import Body
@@ -30,13 +22,10 @@ from wasinn_runtime.lower.writer import (
     native_result,
 )
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import PAGE_SIZE, ExternKind, FuncType, ValType
+from wasinn_runtime.spec.types import ExternKind, FuncType, ValType
 
 __all__ = [
-    "CORE_SYMBOLS",
     "ENTRIES_SYMBOL",
-    "RUNTIME_SYMBOLS",
-    "core_unit",
     "escaping_functions",
     "layout_of",
     "module_unit",
@@ -45,26 +34,6 @@ __all__ = [
 ]
 
 ENTRIES_SYMBOL = "wasinn_entries"
-# What compiled modules import from the core.
-RUNTIME_SYMBOLS = (
-    "__morestack",
-    "wasinn_trap",
-    "wasinn_memory_grow",
-    "wasinn_table_grow",
-    "wasinn_table_fill",
-)
-CORE_SYMBOLS = (
-    *RUNTIME_SYMBOLS,
-    "wasinn_invoke",
-    "wasinn_on_fault",
-    "wasinn_on_stop",
-    "wasinn_on_interrupt",
-    "wasinn_key",
-    "wasinn_arenas",
-    "wasinn_previous_fault",
-    "wasinn_previous_interrupt",
-    "wasinn_main_thread",
-)
 
 _DECLARATIONS = """
 declare void @wasinn_trap(i32) noreturn cold nounwind
@@ -87,8 +56,6 @@ attributes #1 = {{ {_FUNCTION_ATTRIBUTES} optnone noinline }}
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A
 # thousand results are 5 MB, since their type is spelled out with each.
 _IR_BYTES, _IR_BYTES_PER_BYTE = 32 << 20, 250
-# Where the limit lies: the slot that glibc's thread control block sets aside for it (%fs:0x70).
-_STACK_LIMIT = "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"
 
 
 def layout_of(module: ParsedModule) -> VMLayout:
@@ -243,295 +210,3 @@ def _leave(ty: FuncType, name: str) -> str:
             whole = w.let(f"insertvalue {native_result(ty)} {whole}, {LLVM_TYPE[t]} {value}, {i}")
         w.do(f"ret {native_result(ty)} {whole}")
     return w.finish()
-
-
-# --- the core -----------------------------------------------------------------------------------
-
-
-def core_unit(si_addr: int, context_pc: int) -> str:
-    """The process-wide core.
-
-    Args:
-        si_addr: byte offset of ``si_addr`` in ``siginfo_t`` on this system.
-        context_pc: byte offset of the program counter in ``ucontext_t``.
-    """
-    return f"""
-declare i32 @_setjmp(ptr) returns_twice
-declare void @longjmp(ptr, i32) noreturn
-declare ptr @pthread_getspecific(i32)
-declare i32 @pthread_setspecific(i32, ptr)
-declare i64 @pthread_self()
-declare i32 @sigaction(i32, ptr, ptr)
-declare i32 @mprotect(ptr, i64, i32)
-declare ptr @llvm.returnaddress(i32)
-declare ptr @llvm.frameaddress.p0(i32)
-declare i64 @llvm.umax.i64(i64, i64)
-
-@wasinn_key = global i32 0
-@wasinn_arenas = global [{2 * MAX_ARENAS} x i64] zeroinitializer
-@wasinn_previous_fault = global [256 x i8] zeroinitializer
-@wasinn_previous_interrupt = global [256 x i8] zeroinitializer
-@wasinn_main_thread = global i64 0
-
-define internal ptr @current() {{
-  %k = load i32, ptr @wasinn_key
-  %a = call ptr @pthread_getspecific(i32 %k)
-  ret ptr %a
-}}
-
-define internal void @end_with(ptr %act, i32 %code, i64 %pc) noreturn {{
-  %code_p = getelementptr i8, ptr %act, i64 {Activation.TRAP_CODE}
-  %wide = zext i32 %code to i64
-  store i64 %wide, ptr %code_p
-  %pc_p = getelementptr i8, ptr %act, i64 {Activation.TRAP_PC}
-  store i64 %pc, ptr %pc_p
-  %buf = getelementptr i8, ptr %act, i64 {Activation.JMP_BUF}
-  call void @longjmp(ptr %buf, i32 1)
-  unreachable
-}}
-
-; A trap that compiled code found: back to the innermost invoke.
-define void @wasinn_trap(i32 %code) noreturn noinline {{
-  %act = call ptr @current()
-  %ra = call ptr @llvm.returnaddress(i32 0)
-  %after = ptrtoint ptr %ra to i64
-  %pc = sub i64 %after, 1 ; the call may be a function's last instruction
-  call void @end_with(ptr %act, i32 %code, i64 %pc)
-  unreachable
-}}
-
-; A function's frame would reach below the limit. Its own prologue calls, before there is a frame.
-define void @__morestack() noreturn noinline "stackrealign" {{
-  %act = call ptr @current()
-  %ra = call ptr @llvm.returnaddress(i32 0)
-  %pc = ptrtoint ptr %ra to i64
-  call void @end_with(ptr %act, i32 {TrapCode.CALL_STACK_EXHAUSTED.value}, i64 %pc)
-  unreachable
-}}
-
-; A fault is a trap when guest code runs and the address lies in an arena of linear memories.
-; Anything else goes on to whatever handler was there before.
-define void @wasinn_on_fault(i32 %signal, ptr %info, ptr %context) {{
-  %act = call ptr @current()
-  %outside = icmp eq ptr %act, null
-  br i1 %outside, label %chain, label %guest
-guest:
-  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
-  %in_host = load volatile i64, ptr %in_host_p
-  %busy = icmp ne i64 %in_host, 0
-  br i1 %busy, label %chain, label %search
-search:
-  %addr_p = getelementptr i8, ptr %info, i64 {si_addr}
-  %addr = load i64, ptr %addr_p
-  br label %next
-next:
-  %i = phi i64 [ 0, %search ], [ %after, %miss ]
-  %low_p = getelementptr i64, ptr @wasinn_arenas, i64 %i
-  %low = load i64, ptr %low_p
-  %high_i = add i64 %i, 1
-  %high_p = getelementptr i64, ptr @wasinn_arenas, i64 %high_i
-  %high = load i64, ptr %high_p
-  %last = icmp eq i64 %low, 0
-  br i1 %last, label %chain, label %compare
-compare:
-  %ge = icmp uge i64 %addr, %low
-  %lt = icmp ult i64 %addr, %high
-  %ours = and i1 %ge, %lt
-  br i1 %ours, label %trap, label %miss
-miss:
-  %after = add i64 %i, 2
-  %more = icmp ult i64 %after, {2 * MAX_ARENAS}
-  br i1 %more, label %next, label %chain
-trap:
-  %pc_p = getelementptr i8, ptr %context, i64 {context_pc}
-  %pc = load i64, ptr %pc_p
-  call void @end_with(ptr %act, i32 {TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS.value}, i64 %pc)
-  unreachable
-chain:
-  %previous = load ptr, ptr @wasinn_previous_fault
-  %number = ptrtoint ptr %previous to i64
-  %is_code = icmp ugt i64 %number, 1 ; not SIG_DFL, not SIG_IGN
-  br i1 %is_code, label %call, label %restore
-call: ; another runtime in this process, or faulthandler; ours stays for the next fault
-  call void %previous(i32 %signal, ptr %info, ptr %context)
-  ret void
-restore: ; the access is made again and ends the process
-  %ignored = call i32 @sigaction(i32 %signal, ptr @wasinn_previous_fault, ptr null)
-  ret void
-}}
-
-; Sent to a thread whose activation was marked to stop. In a host call the mark alone does it.
-define void @wasinn_on_stop(i32 %signal, ptr %info, ptr %context) {{
-  %act = call ptr @current()
-  %outside = icmp eq ptr %act, null
-  br i1 %outside, label %done, label %look
-look:
-  %stop_p = getelementptr i8, ptr %act, i64 {Activation.STOP}
-  %stop = load volatile i64, ptr %stop_p
-  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
-  %in_host = load volatile i64, ptr %in_host_p
-  %idle = icmp eq i64 %in_host, 0
-  %wanted = icmp ne i64 %stop, 0
-  %now = and i1 %idle, %wanted
-  br i1 %now, label %leave, label %done
-leave:
-  %pc_p = getelementptr i8, ptr %context, i64 {context_pc}
-  %pc = load i64, ptr %pc_p
-  call void @end_with(ptr %act, i32 {TrapCode.INTERRUPTED.value}, i64 %pc)
-  unreachable
-done:
-  ret void
-}}
-
-; Ctrl-C while the main thread runs guest code: Python's own handler notes the signal, then the
-; guest ends, and Python raises KeyboardInterrupt as soon as it is back.
-define void @wasinn_on_interrupt(i32 %signal, ptr %info, ptr %context) {{
-  %python = load ptr, ptr @wasinn_previous_interrupt
-  call void %python(i32 %signal, ptr %info, ptr %context)
-  %me = call i64 @pthread_self()
-  %main = load i64, ptr @wasinn_main_thread
-  %is_main = icmp eq i64 %me, %main
-  br i1 %is_main, label %look, label %done
-look:
-  %act = call ptr @current()
-  %outside = icmp eq ptr %act, null
-  br i1 %outside, label %done, label %guest
-guest:
-  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
-  %in_host = load volatile i64, ptr %in_host_p
-  %idle = icmp eq i64 %in_host, 0
-  br i1 %idle, label %leave, label %done
-leave:
-  %pc_p = getelementptr i8, ptr %context, i64 {context_pc}
-  %pc = load i64, ptr %pc_p
-  call void @end_with(ptr %act, i32 {TrapCode.INTERRUPTED.value}, i64 %pc)
-  unreachable
-done:
-  ret void
-}}
-
-; 0: the function returned; 1: it ended early, the activation says why.
-define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
-  %key = load i32, ptr @wasinn_key
-  %outer = call ptr @pthread_getspecific(i32 %key)
-  %outer_p = getelementptr i8, ptr %act, i64 {Activation.OUTER}
-  store ptr %outer, ptr %outer_p
-  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
-  %active = load volatile ptr, ptr %active_p
-  %outer_limit = load volatile i64, {_STACK_LIMIT}
-  %nested = icmp ne ptr %active, null
-  br i1 %nested, label %prepare, label %limits
-limits:
-  %frame = call ptr @llvm.frameaddress.p0(i32 0)
-  %here = ptrtoint ptr %frame to i64
-  %budget_p = getelementptr i8, ptr %store, i64 {StoreContext.STACK_BUDGET}
-  %budget = load i64, ptr %budget_p
-  %lowest = sub i64 %here, %budget
-  %floor_p = getelementptr i8, ptr %store, i64 {StoreContext.STACK_FLOOR}
-  %floor = load i64, ptr %floor_p
-  %limit = call i64 @llvm.umax.i64(i64 %lowest, i64 %floor)
-  store i64 %limit, ptr %store
-  br label %prepare
-prepare:
-  %own_limit = load i64, ptr %store
-  store volatile i64 %own_limit, {_STACK_LIMIT}
-  %buf = getelementptr i8, ptr %act, i64 {Activation.JMP_BUF}
-  %again = call i32 @_setjmp(ptr %buf) returns_twice
-  %first = icmp eq i32 %again, 0
-  br i1 %first, label %run, label %ended
-run:
-  store volatile ptr %act, ptr %active_p
-  call i32 @pthread_setspecific(i32 %key, ptr %act)
-  %stop_p = getelementptr i8, ptr %act, i64 {Activation.STOP}
-  %stop = load volatile i64, ptr %stop_p
-  %stopped = icmp ne i64 %stop, 0
-  br i1 %stopped, label %refuse, label %go
-refuse:
-  %code_p = getelementptr i8, ptr %act, i64 {Activation.TRAP_CODE}
-  store i64 {TrapCode.INTERRUPTED.value}, ptr %code_p
-  br label %ended
-go:
-  %native_p = getelementptr i8, ptr %function, i64 {FuncRef.NATIVE}
-  %native = load ptr, ptr %native_p
-  %vm_p = getelementptr i8, ptr %function, i64 {FuncRef.CONTEXT}
-  %vm = load ptr, ptr %vm_p
-  %array_p = getelementptr i8, ptr %function, i64 {FuncRef.ARRAY}
-  %array = load ptr, ptr %array_p
-  %slots = getelementptr i8, ptr %act, i64 {Activation.SLOTS}
-  call void %array(ptr %native, ptr %vm, ptr %slots)
-  br label %ended
-ended:
-  %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
-  call i32 @pthread_setspecific(i32 %key, ptr %outer)
-  store volatile ptr %active, ptr %active_p
-  store volatile i64 %outer_limit, {_STACK_LIMIT}
-  ret i32 %status
-}}
-
-; Pages before, or -1. Python set the limit; opening pages is all that growth takes.
-define i32 @wasinn_memory_grow(ptr %memory, i32 %delta) {{
-  %length_p = getelementptr i8, ptr %memory, i64 {MemoryDef.BYTE_LENGTH}
-  %length = load i64, ptr %length_p
-  %max_p = getelementptr i8, ptr %memory, i64 {MemoryDef.MAX_PAGES}
-  %max = load i64, ptr %max_p
-  %pages = udiv i64 %length, {PAGE_SIZE}
-  %more = zext i32 %delta to i64
-  %new = add i64 %pages, %more
-  %too_many = icmp ugt i64 %new, %max
-  br i1 %too_many, label %refuse, label %open
-open:
-  %base = load ptr, ptr %memory
-  %start = getelementptr i8, ptr %base, i64 %length
-  %bytes = mul i64 %more, {PAGE_SIZE}
-  %nothing = icmp eq i64 %bytes, 0
-  br i1 %nothing, label %done, label %protect
-protect:
-  %failed = call i32 @mprotect(ptr %start, i64 %bytes, i32 3)
-  %bad = icmp ne i32 %failed, 0
-  br i1 %bad, label %refuse, label %grown
-grown:
-  %total = mul i64 %new, {PAGE_SIZE}
-  store i64 %total, ptr %length_p
-  br label %done
-done:
-  %before = trunc i64 %pages to i32
-  ret i32 %before
-refuse:
-  ret i32 -1
-}}
-
-define void @wasinn_table_fill(ptr %first, ptr %value, i64 %count) {{
-entry:
-  %none = icmp eq i64 %count, 0
-  br i1 %none, label %done, label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %p = getelementptr ptr, ptr %first, i64 %i
-  store ptr %value, ptr %p
-  %next = add i64 %i, 1
-  %more = icmp ult i64 %next, %count
-  br i1 %more, label %loop, label %done
-done:
-  ret void
-}}
-
-define i32 @wasinn_table_grow(ptr %table, ptr %value, i32 %delta) {{
-  %size_p = getelementptr i8, ptr %table, i64 {TableDef.SIZE}
-  %size = load i64, ptr %size_p
-  %max_p = getelementptr i8, ptr %table, i64 {TableDef.MAX_SIZE}
-  %max = load i64, ptr %max_p
-  %more = zext i32 %delta to i64
-  %new = add i64 %size, %more
-  %too_many = icmp ugt i64 %new, %max
-  br i1 %too_many, label %refuse, label %grow
-grow:
-  %base = load ptr, ptr %table
-  %first = getelementptr ptr, ptr %base, i64 %size
-  call void @wasinn_table_fill(ptr %first, ptr %value, i64 %more)
-  store i64 %new, ptr %size_p
-  %before = trunc i64 %size to i32
-  ret i32 %before
-refuse:
-  ret i32 -1
-}}
-"""
