@@ -10,6 +10,7 @@ store, descriptors and handles of its own. This is not the command line (``wasin
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import threading
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
 
 NN_MODULE = "wasi_ephemeral_nn"
+_RUN_ONLY = ("invoke", "values", "timeout_s", "input", "capture_output", "check")
 TraceSink = Callable[[str], None]
 
 
@@ -90,9 +92,10 @@ class GuestFailed(WasinnError):
     def __init__(self, name: str, result: Result) -> None:
         self.result = result
         told = (result.stderr or b"").decode("utf-8", "replace").strip()
-        super().__init__(
-            f"{name} exited with status {result.exit_code}" + (f": {told}" if told else "")
-        )
+        message = f"{name} exited with status {result.exit_code}" + (f": {told}" if told else "")
+        if result.nn_error is not None:
+            message += f" (its last failing WASI-NN call: {result.nn_error})"
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class GuestOptions:
     Attributes:
         args: the command line after the program's name.
         env: environment variables.
-        dirs: directories, from the guest's name to a host path or a ``Preopen``; or Preopens.
+        dirs: directories, from the guest's name to the host path, such as ``{"/data": "data"}``;
+            or a list of ``Preopen``, which can be read-only.
         stdin, stdout, stderr: see ``wasinn_host.wasi.WasiConfig``.
         max_memory_bytes: the most that each linear memory may grow to; None for 4 GiB.
         trace_wasi, trace_nn: take a line for each call of that interface.
@@ -123,6 +127,11 @@ class GuestOptions:
     def preopens(self) -> tuple[Preopen, ...]:
         if isinstance(self.dirs, Mapping):
             return tuple(Preopen(host, guest) for guest, host in self.dirs.items())
+        if any(not isinstance(item, Preopen) for item in self.dirs):
+            raise UsageError(
+                "dirs: expected {guest's name: host path} or a list of Preopen, for example "
+                f"dirs={{'/data': 'data'}}; got {self.dirs!r}"
+            )
         return tuple(self.dirs)
 
 
@@ -242,7 +251,26 @@ class Guest:
         self.close()
 
 
+def _given(options: Mapping[str, Any], others: Sequence[str] = ()) -> GuestOptions:
+    """The options by name; for one that there is not, says which there are, with ``others``."""
+    fields = [field.name for field in dataclasses.fields(GuestOptions)]
+    for name in options:
+        if name not in fields:
+            from difflib import get_close_matches
+
+            known = [*fields, *others]
+            close = get_close_matches(name, known, n=1, cutoff=0.7)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise TypeError(f"unknown option {name!r}; {hint}there is: {', '.join(known)}")
+    args = options.get("args", ())
+    if isinstance(args, str | bytes):
+        raise UsageError(f"args: expected a list of arguments, got {args!r}; write [{args!r}]")
+    return GuestOptions(**{**options, "args": tuple(args)})
+
+
 def _wasi_context(module: Module, options: GuestOptions) -> WasiContext:
+    if not isinstance(options.env or {}, Mapping):
+        raise UsageError(f"env: expected a mapping from names to values, got {options.env!r}")
     program = options.program or os.path.basename(module.parsed.where)
     config = WasiConfig(
         args=[program, *options.args],
@@ -356,7 +384,7 @@ class Host:
             module: a file, bytes, or a loaded module.
             options: see ``GuestOptions``.
         """
-        loaded, given = self.load(module), GuestOptions(**options)
+        loaded, given = self.load(module), _given(options)
         store = Store(self.engine, max_memory_bytes=given.max_memory_bytes)
         guest = Guest(self, loaded, given, store)
         try:
@@ -397,7 +425,7 @@ class Host:
             Malformed, Invalid, LinkError: it can not run at all.
             GuestFailed: with ``check``.
         """
-        prepared = _Run(self, self.load(module), tuple(args), options, input, capture_output)
+        prepared = _Run(self, self.load(module), args, options, input, capture_output)
         return prepared.run(invoke, values, timeout_s, check)
 
     async def run_async(
@@ -416,7 +444,7 @@ class Host:
         how = {name: options.pop(name) for name in names if name in options}
         text, capture = options.pop("input", None), options.pop("capture_output", False)
         loaded = await asyncio.to_thread(self.load, module)
-        prepared = _Run(self, loaded, tuple(args), options, text, capture)
+        prepared = _Run(self, loaded, args, options, text, capture)
         try:
             return await asyncio.to_thread(prepared.run, **how)
         except asyncio.CancelledError:
@@ -431,7 +459,7 @@ class _Run:
         self,
         host: Host,
         module: Module,
-        args: tuple[str | bytes, ...],
+        args: Iterable[str | bytes],
         options: dict[str, Any],
         input: str | bytes | None,
         capture_output: bool,
@@ -439,12 +467,17 @@ class _Run:
         self._host = host
         self._module = module
         self._out = self._err = None
+        for name in ("stdout", "stderr"):
+            if capture_output and name in options:
+                raise UsageError(f"capture_output keeps {name} too: give one of the two")
+        if input is not None and "stdin" in options:
+            raise UsageError("input is all of stdin: give one of the two")
         if capture_output:
             self._out = options["stdout"] = Capture()
             self._err = options["stderr"] = Capture()
         if input is not None:
             options["stdin"] = input
-        self._options = GuestOptions(args=args, **options)
+        self._options = _given({"args": args, **options}, _RUN_ONLY)
         self._lock = threading.Lock()
         self._store: Store | None = None
         self._cancelled = False

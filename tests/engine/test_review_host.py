@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import wasmtime
 
 from wasinn_host import Host
+from wasinn_runtime.errors import UsageError
 
 
 @pytest.mark.parametrize("invoke", [None, "_start"])
@@ -39,3 +41,28 @@ def test_threads_that_ask_first_get_the_same_graphs() -> None:
     assert len(found) == 8
     assert len({id(graphs) for graphs in found}) == 1
     host.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "part"),
+    [
+        ({"args": "one"}, UsageError, r"write \['one'\]"),
+        ({"args": [1]}, UsageError, r"args\[1\]: expected str or bytes, got int"),
+        ({"dirs": "data"}, UsageError, "for example dirs="),
+        ({"dirs": ["data"]}, UsageError, "for example dirs="),
+        ({"env": ["A=1"]}, UsageError, "env: expected a mapping"),
+        ({"capture_output": True, "stdout": print}, UsageError, "capture_output keeps stdout"),
+        ({"input": b"", "stdin": b""}, UsageError, "input is all of stdin"),
+        ({"timeout": 1}, TypeError, "unknown option 'timeout'; did you mean timeout_s"),
+        ({"dir": {}}, TypeError, "did you mean dirs"),
+    ],
+)
+def test_options_that_are_none_are_explained(
+    options: dict[str, Any], kind: type[Exception], part: str
+) -> None:
+    wasm = wasmtime.wat2wasm(
+        """(module (import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))
+          (memory (export "memory") 1) (func (export "_start")))"""
+    )
+    with pytest.raises(kind, match=part):
+        Host().run(bytes(wasm), **options)

@@ -97,7 +97,8 @@ def invoke(words: Sequence[str]) -> int:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "wasinn"
         message = error.format_message().rstrip(".")
-        raise UsageError(f"{message}; `{where} --help` says more") from error
+        stop = "" if message.endswith("?") else ";"
+        raise UsageError(f"{message}{stop} `{where} --help` says more") from error
     except click.ClickException as error:
         raise UsageError(error.format_message()) from error
     except click.Abort as error:

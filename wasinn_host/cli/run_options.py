@@ -116,9 +116,15 @@ def _mode(options: RunOptions, text: str) -> None:
 def _dir(options: RunOptions, text: str) -> None:
     rest = text.removesuffix("::ro")
     host, _, guest = rest.partition("::")
-    if not host or rest.endswith("::") or "::" in guest:
+    if not host or rest.endswith("::") or "::" in guest or guest.endswith(":ro"):
         raise UsageError(
             f"--dir {text!r}: expected HOST[::GUEST][::ro], for example data::/data::ro"
+        )
+    before, colon, after = host.partition(":")
+    if colon and not guest and os.path.isdir(before) and not os.path.isdir(host):
+        raise UsageError(
+            f"--dir {text!r}: there is no such directory; two colons stand before the guest's "
+            f"name for it: {before}::{after}"
         )
     options.dirs.append(Preopen(host, guest, read_only=rest is not text))
 

@@ -167,8 +167,10 @@ def _encode(text: str | bytes, where: str) -> bytes:
             data = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             raise UsageError(f"{where}: not encodable as UTF-8 ({error.reason})") from error
+    elif isinstance(text, bytes):
+        data = text
     else:
-        data = bytes(text)
+        raise UsageError(f"{where}: expected str or bytes, got {type(text).__name__}: {text!r}")
     if b"\0" in data:
         raise UsageError(f"{where}: contains a NUL character, which ends a string for the guest")
     return data

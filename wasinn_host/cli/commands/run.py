@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -182,10 +183,21 @@ def _preload_file(host: Host, text: str) -> None:
 
 def _preload_stored(host: Host, name: str, text: str) -> None:
     from wasinn_host.nn import Target
+    from wasinn_models.errors import ModelError
     from wasinn_models.store import ModelStore
 
     with _progress() as progress:
-        model = ModelStore(progress=progress, notice=say).resolve(text)
+        try:
+            model = ModelStore(progress=progress, notice=say).resolve(text)
+        except ModelError as error:
+            path = text.replace("=", ":").rpartition(":")[2]
+            if os.path.isfile(path) or "." in path:
+                stem = os.path.basename(path).partition(".")[0] or "model"
+                raise UsageError(
+                    f"{error}; a file is given with its name, encoding and target: "
+                    f"--nn-preload {stem}:onnx:cpu:{path}"
+                ) from error
+            raise
     host.graphs.register(name, model.encoding, Target.AUTO, paths=model.paths, eager=True)
 
 
