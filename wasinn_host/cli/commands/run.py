@@ -118,6 +118,10 @@ def _run(host: Host, module: Module, options: RunOptions, values: list[object]) 
         return status.FAILED
     if result.exit_code and result.nn_error is not None:
         say(f"{options.path}: its last failing WASI-NN call: {result.nn_error}")
+        if os.environ.get("WASINN_DEBUG") == "1":
+            import traceback
+
+            say("".join(traceback.format_exception(result.nn_error)))
     if options.invoke is not None and result.exit_code == 0:
         _print_results(module, options.invoke, result.value)
     return status.of_guest(result.exit_code)
