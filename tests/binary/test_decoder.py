@@ -171,7 +171,7 @@ def test_malformed(data: bytes, offset: int, words: str) -> None:
         (b"\x06", "illegal opcode 0x06"),
         (b"\xfc\x12", "illegal opcode 0xfc 18"),
         (b"\xfc\x86\x80\x80\x01", "illegal opcode 0xfc 2097158"),
-        (b"\xfd\x0c", "illegal opcode 0xfd: not an instruction, or of a feature"),
+        (b"\xfd\x0c", "illegal opcode 0xfd: needs SIMD, not supported yet"),
         (b"\x02\x50", "malformed value type 0x50"),
         (b"\x02\xff\x7f", "malformed block type"),
         (b"\x05", "END opcode expected: else without its if"),

@@ -23,7 +23,14 @@ from wasinn_runtime.binary.reader import (
 )
 from wasinn_runtime.errors import Malformed
 from wasinn_runtime.spec.limits import MAX_LOCALS, MAX_RESULTS
-from wasinn_runtime.spec.opcodes import PREFIXES, ROWS, Imm, Opcode, prefixed
+from wasinn_runtime.spec.opcodes import (
+    NOT_THERE_YET,
+    PREFIXES,
+    ROWS,
+    Imm,
+    Opcode,
+    prefixed,
+)
 from wasinn_runtime.spec.types import ValType
 
 __all__ = ["Body", "decode_body", "decode_instructions", "value_type"]
@@ -274,6 +281,9 @@ def _expression(
 
 
 def _illegal(what: str) -> str:
+    missing = NOT_THERE_YET.get(int(what.split()[0], 16))
+    if missing is not None:
+        return f"illegal opcode {what}: needs {missing}, not supported yet; compile without it"
     return f"illegal opcode {what}: not an instruction, or of a feature that is not enabled"
 
 
