@@ -13,7 +13,6 @@ __all__ = [
     "LLVM_TYPE",
     "METADATA",
     "FunctionWriter",
-    "array_signature",
     "native_params",
     "native_result",
 ]
@@ -61,11 +60,6 @@ def native_result(ty: FuncType) -> str:
 def native_params(ty: FuncType) -> str:
     """The LLVM parameter types of a native entry: the context, then the parameters."""
     return ", ".join(["ptr", *(LLVM_TYPE[t] for t in ty.params)])
-
-
-def array_signature() -> str:
-    """Every array trampoline: native entry, context, slots."""
-    return "ptr %native, ptr %vm, ptr %slots"
 
 
 class FunctionWriter:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
-from wasinn_runtime.binary.module import ConstExpr, ParsedModule, SegmentMode
+from wasinn_runtime.binary.module import ConstExpr, Import, ParsedModule, SegmentMode
 from wasinn_runtime.errors import LinkError, Trap, UsageError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.func import Func, HostFunction, host_reference
@@ -22,7 +22,7 @@ from wasinn_runtime.machine.memory import Memory, MemoryRegion
 from wasinn_runtime.machine.store import Store
 from wasinn_runtime.machine.table import Table, TableRegion
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import ExternKind, FuncType, Limits, TableType
+from wasinn_runtime.spec.types import ExternKind, FuncType, Limits, MemoryType, TableType
 
 __all__ = ["Caller", "CompiledModule", "Exports", "Extern", "Instance"]
 
@@ -316,35 +316,21 @@ def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]
             raise UsageError(f"{label} needs {kinds}, got {type(given).__name__}: {given!r:.60}")
         if not isinstance(given, HostFunc) and given.store is not store:
             raise UsageError(f"{label} belongs to another store; stores are separate")
-        problem = _mismatch(parsed, wanted.kind, wanted, given)
+        problem = _mismatch(parsed, wanted, given)
         if problem:
             raise LinkError(f"incompatible import type: {label}: {problem}")
 
 
-def _mismatch(parsed: ParsedModule, kind: ExternKind, wanted: object, given: object) -> str | None:
+def _mismatch(parsed: ParsedModule, wanted: Import, given: Extern | HostFunc) -> str | None:
     """Why a definition does not match an import; None when it does."""
-    from wasinn_runtime.binary.module import Import
-
-    assert isinstance(wanted, Import)
-    found = given.type  # type: ignore[attr-defined]
-    if kind is ExternKind.FUNC:
-        assert wanted.type_index is not None
-        expected: object = parsed.types[wanted.type_index]
-        fits = isinstance(given, Func | HostFunc) and found == expected
-    elif kind is ExternKind.GLOBAL:
-        expected = wanted.type
-        fits = isinstance(given, Global) and found == expected
-    elif kind is ExternKind.TABLE:
-        expected = wanted.type
-        assert isinstance(expected, TableType)
-        fits = (
-            isinstance(given, Table)
-            and found.element == expected.element
-            and _limits_fit(found.limits, expected.limits)
-        )
-    else:
-        expected = wanted.type
-        fits = isinstance(given, Memory) and _limits_fit(found.limits, expected.limits)  # type: ignore[union-attr]
+    found = given.type
+    expected = wanted.type if wanted.type_index is None else parsed.types[wanted.type_index]
+    if isinstance(found, TableType) and isinstance(expected, TableType):
+        fits = found.element == expected.element and _limits_fit(found.limits, expected.limits)
+    elif isinstance(found, MemoryType) and isinstance(expected, MemoryType):
+        fits = _limits_fit(found.limits, expected.limits)
+    else:  # a type of another kind is never equal
+        fits = found == expected
     if fits:
         return None
     what = f"func {found}" if isinstance(found, FuncType) else str(found)
