@@ -7,7 +7,8 @@
 5
 """
 
-from wasinn_runtime.engines.engine import Config, Engine, Module
+from wasinn_runtime.engines.engine import Config, Engine
+from wasinn_runtime.engines.module import Module
 from wasinn_runtime.errors import (
     Exhaustion,
     GuestExit,

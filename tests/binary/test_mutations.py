@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tests.binary.sample_modules import TEXTS, samples
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.names import read_names
-from wasinn_runtime.engines.engine import Config, Engine, Module
+from wasinn_runtime.engines.engine import Config, Engine
+from wasinn_runtime.engines.module import Module
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.valid.validate import validate
 

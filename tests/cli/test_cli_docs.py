@@ -17,7 +17,7 @@ from wasinn_host.cli.help import Command, Group
 from wasinn_host.cli.main import COMMANDS
 from wasinn_host.cli.run_options import OPTIONS, TRACES
 from wasinn_host.cli.status import STATUSES
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import MODES
 
 DOCUMENT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 _STATUS = re.compile(r"\s*# exit status (\d+)$")

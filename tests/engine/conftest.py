@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 from wasinn_runtime import Config, Engine, Instance, Module, Store
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import MODES
 
 Build = Callable[..., Instance]
 

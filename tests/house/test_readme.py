@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import MODES
 from wasinn_runtime.spec.opcodes import FEATURES_2_0, ROWS
 
 ROOT = Path(__file__).resolve().parents[2]

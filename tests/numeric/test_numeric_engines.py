@@ -24,7 +24,7 @@ from tests.numeric.numeric_cases import (
     outcome,
 )
 from wasinn_runtime import Config, Engine, Func, Instance, Module, Store, Trap
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import MODES
 from wasinn_runtime.spec.numeric import CANONICAL_NAN, NUMERIC_ROWS, is_nan
 from wasinn_runtime.spec.opcodes import Opcode
 

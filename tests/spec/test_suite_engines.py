@@ -13,7 +13,7 @@ import pytest
 
 from tests.spec.suite_runner import ScriptRunner
 from tests.spec.suite_scripts import SUITE, commands, scripts
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import MODES
 
 pytestmark = pytest.mark.skipif(
     not scripts(), reason=f"the WebAssembly suite is not at {SUITE.name} beside the project"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from wasinn_host.wasi.config import Preopen
-from wasinn_runtime.engines.engine import MODES
+from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 from wasinn_runtime.errors import UsageError
 
 __all__ = ["HELP_FLAGS", "OPTIONS", "TRACES", "Option", "RunOptions", "looks_like_option", "parse"]
@@ -56,7 +56,7 @@ class RunOptions:
     def __init__(self) -> None:
         self.path = ""
         self.args: list[str] = []
-        self.mode = MODES[0]
+        self.mode = DEFAULT_MODE
         self.dirs: list[Preopen] = []
         self.env: dict[str, str] = {}
         self.preloads: list[str] = []

@@ -7,6 +7,7 @@ else knows an offset. All structures are little endian with 8-byte cells.
     VMContext      one per instance: a fixed header, then regions whose place depends on the module
     MemoryDef      one per linear memory; its base never moves
     TableDef       one per table; its base never moves
+    CodeEntry      one per function of a module, shared by its instances: how it runs at the moment
     FuncRef        what a ``funcref`` points to: a function with its context and type
     HostContext    the context (instead of a VMContext) of a function written in Python
     Activation     one per call from Python into a guest: its arguments and results, and where
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_ARENAS",
     "SLOT_BYTES",
     "Activation",
+    "CodeEntry",
     "FuncRef",
     "HostContext",
     "MemoryDef",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -48,7 +50,12 @@ class StoreContext:
     ACTIVATION = 16  # ptr: the innermost activation
     STACK_FLOOR = 24  # i64: lowest address of this thread's stack that guest code may ever reach
     STACK_BUDGET = 32  # i64: how many bytes of stack one call from Python may use
-    BYTES = 48
+    # The interpreters' stacks share one region: values grow up, control frames grow down.
+    VALUE_SP = 48  # ptr: the first free byte of the value stack
+    CONTROL_SP = 56  # ptr: the lowest used byte of the control stack
+    CURRENT = 64  # ptr: the CodeEntry that an interpreter runs, for the messages of traps
+    EXCEPTION = 72  # ptr: the exception that is being thrown
+    BYTES = 80
 
 
 class MemoryDef:
@@ -65,19 +72,31 @@ class TableDef:
     BYTES = 32
 
 
+class CodeEntry:
+    """Both entries take the CodeEntry itself, so that one stub serves all of a signature."""
+
+    NATIVE = 0  # ptr: fastcc, entry as nest, context as swiftself, then typed arguments
+    ARRAY = 8  # ptr: void (entry, context, slots); arguments and results in 8-byte slots
+    CODE = 16  # ptr: what an interpreter runs; 0 while there is none
+    TOKEN = 24  # i64: id() of the Python object that answers for it
+    INDEX = 32  # i64: the function's index, imports included
+    COUNT = 40  # i64: calls and loop iterations left until it counts as hot
+    OSR = 48  # ptr: compiled code's entries at loop headers; 0 while there are none
+    BYTES = 64
+
+
 class FuncRef:
-    NATIVE = 0  # ptr: the entry with typed arguments in registers
-    CONTEXT = 8  # ptr: VMContext or HostContext, its first argument
+    NATIVE = 0  # ptr: as the CodeEntry's when the reference was made
+    CONTEXT = 8  # ptr: VMContext or HostContext
     SIGNATURE = 16  # i64: the process-wide number of its type
-    ARRAY = 24  # ptr: the trampoline that takes arguments and results in slots
-    BYTES = 32
+    ARRAY = 24  # ptr: as the CodeEntry's when the reference was made
+    ENTRY = 32  # ptr CodeEntry
+    BYTES = 48
 
 
 class HostContext:
-    DISPATCH = 0  # ptr: i32 (i64 token, ptr slots), 1 for success
-    STORE = 8  # ptr StoreContext
-    TOKEN = 16  # i64: which Python function
-    BYTES = 32
+    STORE = 0  # ptr StoreContext, where a VMContext has it
+    BYTES = 16
 
 
 class Activation:
@@ -94,12 +113,10 @@ class VMContext:
     """The fixed header; the rest is in VMLayout."""
 
     STORE = 0  # ptr StoreContext
+    ENTRIES = 8  # ptr: the CodeEntry of the first defined function, the others after it
     HEADER_BYTES = 16
 
     # element sizes of the regions
-    IMPORT_NATIVE = 0
-    IMPORT_CONTEXT = 8
-    IMPORT_BYTES = 16
     RESOURCE_BASE = 0  # memories and tables: the immovable base, then the definition
     RESOURCE_DEF = 8
     RESOURCE_BYTES = 16
@@ -147,7 +164,7 @@ class VMLayout:
         at = VMContext.HEADER_BYTES
         for name, count, size in (
             ("signatures_at", self.types, VMContext.SIGNATURE_BYTES),
-            ("imports_at", self.imported_functions, VMContext.IMPORT_BYTES),
+            ("imports_at", self.imported_functions, FuncRef.BYTES),
             ("memories_at", self.memories, VMContext.RESOURCE_BYTES),
             ("tables_at", self.tables, VMContext.RESOURCE_BYTES),
             ("imported_globals_at", self.imported_globals, 8),
@@ -164,7 +181,8 @@ class VMLayout:
         return self.signatures_at + index * VMContext.SIGNATURE_BYTES
 
     def imported_function(self, index: int) -> int:
-        return self.imports_at + index * VMContext.IMPORT_BYTES
+        """The copy of an imported function's FuncRef."""
+        return self.imports_at + index * FuncRef.BYTES
 
     def memory(self, index: int) -> int:
         return self.memories_at + index * VMContext.RESOURCE_BYTES

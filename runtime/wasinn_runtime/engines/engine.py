@@ -1,38 +1,24 @@
-"""Engines and modules: from bytes to code that instances can run, through the cache."""
+"""Engines: how modules are compiled, and what all modules of the process share."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wasinn_runtime.binary.code import Body, decode_body
-from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
 from wasinn_runtime.engines.compile import compiled
 from wasinn_runtime.engines.core import core, runtime_imports, watch_interrupts
 from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 from wasinn_runtime.engines.symbols import FunctionMap
-from wasinn_runtime.errors import Invalid, UsageError
-from wasinn_runtime.lower.units import (
-    ENTRIES_SYMBOL,
-    escaping_functions,
-    layout_of,
-    module_unit,
-    trampoline_names,
-    trampoline_unit,
-)
+from wasinn_runtime.errors import UsageError
+from wasinn_runtime.lower.units import trampoline_names, trampoline_unit
 from wasinn_runtime.machine.native import Core
-from wasinn_runtime.spec.opcodes import FEATURES_2_0
-from wasinn_runtime.spec.types import ExternKind, ExternType, FuncType
-from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+from wasinn_runtime.spec.types import FuncType
 
-__all__ = ["MODES", "Config", "Engine", "Module"]
-
-MODES = ("llvm-jit",)
+__all__ = ["Config", "Engine"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +26,7 @@ class Config:
     """How an engine compiles and runs.
 
     Attributes:
-        mode: the running mode; ``llvm-jit`` is what there is.
+        mode: the running mode, one of ``MODES``.
         opt_level: LLVM's optimisation level, 0 to 3. The default is 2: what 3 adds, mostly
             unrolling, makes some loops slower (benchmarks/README.md) and none much faster.
         cache: keep compiled code on disk.
@@ -49,7 +35,7 @@ class Config:
         verify_ir: run LLVM's verifier on what we generate (slow; for tests).
     """
 
-    mode: str = "llvm-jit"
+    mode: str = DEFAULT_MODE
     opt_level: int = 2
     cache: bool = True
     cache_dir: Path | None = None
@@ -104,7 +90,7 @@ class Engine:
         return _types_by_number[number - 1]
 
     def trampolines(self, ty: FuncType) -> tuple[int, int]:
-        """Addresses of the ways into and out of guest code for a signature."""
+        """Addresses of a signature's array entry around a native one, and the reverse."""
         found = _trampolines.get(ty)
         if found is None:
             self.prepare_trampolines([ty])
@@ -125,9 +111,9 @@ class Engine:
             image = self.image("trampolines", names, lambda: trampoline_unit(firsts), 2)
             code = load(image, names, runtime_imports())
             _trampoline_code.append(code)
-            for (enter, leave), group in needed.items():
+            for (enter, spill), group in needed.items():
                 for ty in group:
-                    _trampolines[ty] = (code.addresses[enter], code.addresses[leave])
+                    _trampolines[ty] = (code.addresses[enter], code.addresses[spill])
 
     def describe_address(self, pc: int) -> str | None:
         """Which guest function a code address lies in, for messages."""
@@ -151,123 +137,3 @@ class Engine:
     ) -> bytes:
         """An object file from the cache, or compiled now; see ``compiled``."""
         return compiled(self.cache, kind, parts, write_ir, opt_level, self.config.verify_ir)
-
-
-class Module:
-    """A compiled module; instances of it may be made in any store of the engine, on any thread.
-
-    Args:
-        engine: what compiles it.
-        data: the binary format.
-        name: what to call it in messages.
-
-    Raises:
-        Malformed: the bytes are not a module.
-        Invalid: it breaks a validation rule.
-    """
-
-    def __init__(
-        self, engine: Engine, data: bytes | bytearray | memoryview, name: str = "<module>"
-    ) -> None:
-        self.engine = engine
-        self.parsed = decode(bytes(data), name, FEATURES_2_0)
-        self.layout = layout_of(self.parsed)
-        self.escaping: Sequence[int] = escaping_functions(self.parsed)
-        # A cached image proves that the same bytes were validated before.
-        image = engine.image(
-            "module", [self.parsed.data], self._checked_ir, engine.config.opt_level
-        )
-        self._code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
-        self._data = ctypes.c_char_p(self.parsed.data)
-        self.data_address = ctypes.cast(self._data, ctypes.c_void_p).value or 0
-        types = [self.parsed.func_type(i) for i in self.escaping]
-        types += [self.parsed.func_type(i) for i in range(self.parsed.imported_functions)]
-        engine.prepare_trampolines(types)
-        self.signatures: Sequence[int] = [engine.signature(ty) for ty in self.parsed.types]
-        self.entries: Sequence[tuple[int, int, int] | None] = self._read_entries()
-        engine.add_map(FunctionMap(self, self._code))
-
-    @classmethod
-    def from_file(cls, engine: Engine, path: str | os.PathLike[str]) -> Module:
-        """Read and compile a file.
-
-        Raises:
-            OSError: it can not be read.
-            Malformed, Invalid: as the constructor.
-        """
-        return cls(engine, Path(path).read_bytes(), os.fspath(path))
-
-    @staticmethod
-    def validate(data: bytes | bytearray | memoryview, name: str = "<module>") -> None:
-        """Decode and validate only.
-
-        Raises:
-            Malformed, Invalid: why it is not a module.
-        """
-        validate(decode(bytes(data), name, FEATURES_2_0))
-
-    def llvm_ir(self) -> str:
-        """The LLVM IR generated for it, before optimisation."""
-        return self._checked_ir()
-
-    def assembly(self) -> str:
-        """The machine code LLVM makes of it, as text."""
-        from wasinn_runtime.engines.llvm import host_target, to_assembly
-
-        return to_assembly(self._checked_ir(), host_target(), self.engine.config.opt_level)
-
-    @property
-    def imports(self) -> list[tuple[str, str, ExternType]]:
-        """Module name, name and type of each import."""
-        found = []
-        for i in self.parsed.imports:
-            ty = self.parsed.types[i.type_index] if i.type_index is not None else i.type
-            assert ty is not None
-            found.append((i.module, i.name, ty))
-        return found
-
-    @property
-    def exports(self) -> list[tuple[str, ExternType]]:
-        """Name and type of each export."""
-        p = self.parsed
-        found: list[tuple[str, ExternType]] = []
-        for e in p.exports:
-            if e.kind is ExternKind.FUNC:
-                found.append((e.name, p.func_type(e.index)))
-            elif e.kind is ExternKind.MEMORY:
-                found.append((e.name, p.memories[e.index]))
-            elif e.kind is ExternKind.TABLE:
-                found.append((e.name, p.tables[e.index]))
-            else:
-                found.append((e.name, p.globals_[e.index]))
-        return found
-
-    def _checked_ir(self) -> str:
-        try:
-            validate_sections(self.parsed)
-            return module_unit(self.parsed, self._valid_bodies())
-        except Invalid:
-            validate(self.parsed)  # bytes that are malformed further on win over what is invalid
-            raise
-
-    def _valid_bodies(self) -> Iterator[tuple[int, Body]]:
-        parsed = self.parsed
-        for i in range(len(parsed.code)):
-            body = decode_body(parsed, i)
-            validate_function(parsed, i, body)
-            yield parsed.imported_functions + i, body
-
-    def _read_entries(self) -> list[tuple[int, int, int] | None]:
-        imported = self.parsed.imported_functions
-        count = sum(index >= imported for index in self.escaping)
-        table = self._code.addresses[ENTRIES_SYMBOL]
-        addresses = iter((ctypes.c_uint64 * count).from_address(table))
-        entries: list[tuple[int, int, int] | None] = []
-        for index in self.escaping:
-            ty = self.parsed.func_type(index)
-            enter, _ = self.engine.trampolines(ty)
-            if index < imported:
-                entries.append(None)
-            else:
-                entries.append((next(addresses), self.engine.signature(ty), enter))
-        return entries

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.engines.link import Code
 
 if TYPE_CHECKING:
-    from wasinn_runtime.engines.engine import Module
+    from wasinn_runtime.engines.module import Module
 
 __all__ = ["FunctionMap"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from wasinn_runtime.abi.layout import (
     MAX_ARENAS,
     Activation,
+    CodeEntry,
     FuncRef,
     MemoryDef,
     StoreContext,
@@ -30,6 +31,9 @@ RUNTIME_SYMBOLS = (
 CORE_SYMBOLS = (
     *RUNTIME_SYMBOLS,
     "wasinn_invoke",
+    "wasinn_host_call",
+    "wasinn_prepare",
+    "wasinn_dispatch",
     "wasinn_on_fault",
     "wasinn_on_stop",
     "wasinn_on_interrupt",
@@ -67,6 +71,7 @@ declare i64 @llvm.umax.i64(i64, i64)
 @wasinn_previous_fault = global [256 x i8] zeroinitializer
 @wasinn_previous_interrupt = global [256 x i8] zeroinitializer
 @wasinn_main_thread = global i64 0
+@wasinn_dispatch = global [2 x ptr] zeroinitializer ; host functions, preparing
 
 define internal ptr @current() {{
   %k = load i32, ptr @wasinn_key
@@ -217,6 +222,12 @@ define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
   %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
   %active = load volatile ptr, ptr %active_p
   %outer_limit = load volatile i64, {_STACK_LIMIT}
+  %values_p = getelementptr i8, ptr %store, i64 {StoreContext.VALUE_SP}
+  %values = load volatile ptr, ptr %values_p
+  %control_p = getelementptr i8, ptr %store, i64 {StoreContext.CONTROL_SP}
+  %control = load volatile ptr, ptr %control_p
+  %runs_p = getelementptr i8, ptr %store, i64 {StoreContext.CURRENT}
+  %runs = load volatile ptr, ptr %runs_p
   %nested = icmp ne ptr %active, null
   br i1 %nested, label %prepare, label %limits
 limits:
@@ -249,21 +260,85 @@ refuse:
   store i64 {TrapCode.INTERRUPTED.value}, ptr %code_p
   br label %ended
 go:
-  %native_p = getelementptr i8, ptr %function, i64 {FuncRef.NATIVE}
-  %native = load ptr, ptr %native_p
+  %entry_p = getelementptr i8, ptr %function, i64 {FuncRef.ENTRY}
+  %entry = load ptr, ptr %entry_p
   %vm_p = getelementptr i8, ptr %function, i64 {FuncRef.CONTEXT}
   %vm = load ptr, ptr %vm_p
   %array_p = getelementptr i8, ptr %function, i64 {FuncRef.ARRAY}
   %array = load ptr, ptr %array_p
   %slots = getelementptr i8, ptr %act, i64 {Activation.SLOTS}
-  call void %array(ptr %native, ptr %vm, ptr %slots)
+  call void %array(ptr %entry, ptr %vm, ptr %slots)
   br label %ended
 ended:
   %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
   call i32 @pthread_setspecific(i32 %key, ptr %outer)
   store volatile ptr %active, ptr %active_p
   store volatile i64 %outer_limit, {_STACK_LIMIT}
+  store volatile ptr %values, ptr %values_p
+  store volatile ptr %control, ptr %control_p
+  store volatile ptr %runs, ptr %runs_p
   ret i32 %status
+}}
+
+; Array entry of a function written in Python.
+define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) {{
+  %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
+  %token = load i64, ptr %token_p
+  %store = load ptr, ptr %context
+  %dispatch = load ptr, ptr @wasinn_dispatch
+  call void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %slots)
+  ret void
+}}
+
+; Array entry of a function that nobody called yet: Python makes it ready and puts its entries in
+; place of this one.
+define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) {{
+  %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
+  %token = load i64, ptr %token_p
+  %index_p = getelementptr i8, ptr %entry, i64 {CodeEntry.INDEX}
+  %store = load ptr, ptr %vm
+  %dispatch_p = getelementptr ptr, ptr @wasinn_dispatch, i64 1
+  %dispatch = load ptr, ptr %dispatch_p
+  call void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %index_p)
+  %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
+  %array = load ptr, ptr %array_p
+  tail call void %array(ptr %entry, ptr %vm, ptr %slots)
+  ret void
+}}
+
+; While Python runs, the activation is marked: a fault there is not the guest's, and a stop waits.
+define internal void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %cells) {{
+  %frame = call ptr @llvm.frameaddress.p0(i32 0)
+  %here = ptrtoint ptr %frame to i64
+  %limit_p = getelementptr i8, ptr %store, i64 {StoreContext.HOST_STACK_LIMIT}
+  %limit = load i64, ptr %limit_p
+  %low = icmp ult i64 %here, %limit
+  br i1 %low, label %exhausted, label %enter
+exhausted:
+  call void @wasinn_trap(i32 {TrapCode.CALL_STACK_EXHAUSTED.value})
+  unreachable
+enter:
+  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
+  %act = load ptr, ptr %active_p
+  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
+  store volatile i64 1, ptr %in_host_p
+  %status = call i32 %dispatch(i64 %token, ptr %cells)
+  store volatile i64 0, ptr %in_host_p
+  %fine = icmp eq i32 %status, 1 ; ctypes answers 0 when an exception escapes the Python callback
+  br i1 %fine, label %look, label %failed
+failed:
+  call void @wasinn_trap(i32 {TrapCode.HOST_ERROR.value})
+  unreachable
+look:
+  %stop_p = getelementptr i8, ptr %act, i64 {Activation.STOP}
+  %stop = load volatile i64, ptr %stop_p
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %done
+leave:
+  call void @wasinn_trap(i32 {TrapCode.INTERRUPTED.value})
+  unreachable
+done:
+  ret void
 }}
 
 ; Pages before, or -1. Python set the limit; opening pages is all that growth takes.

@@ -244,10 +244,12 @@ class _Lowering:
             whole = w.let(f"insertvalue {struct} {whole}, {LLVM_TYPE[ty]} {value}, {i}")
         w.do(f"ret {struct} {whole}")
 
-    def call(self, ty: FuncType, callee: str, context: str) -> None:
+    def call(self, ty: FuncType, callee: str, context: str, entry: str = "") -> None:
+        """Call with the arguments on the stack; ``entry`` for a callee that may be a stub."""
         w = self.w
         args = self.pop(len(ty.params))
-        listed = [f"ptr swiftself {context}"]
+        listed = [f"ptr nest {entry}"] if entry else []
+        listed.append(f"ptr swiftself {context}")
         listed += [f"{LLVM_TYPE[t]} {v}" for t, v in zip(ty.params, args, strict=True)]
         text = f"call fastcc {native_result(ty)} {callee}({', '.join(listed)})"
         if not ty.results:
@@ -421,10 +423,16 @@ def _call(f: _Lowering, row: Opcode, immediate: object) -> None:
     if immediate >= f.module.imported_functions:
         f.call(ty, f"@{native_name(immediate)}", "%vm")
         return
-    place = f.layout.imported_function(immediate)
-    callee = f.w.load_field("%vm", place + VMContext.IMPORT_NATIVE, "ptr", INVARIANT)
-    context = f.w.load_field("%vm", place + VMContext.IMPORT_CONTEXT, "ptr", INVARIANT)
-    f.call(ty, callee, context)
+    reference = f.w.field("%vm", f.layout.imported_function(immediate))
+    _call_reference(f, ty, reference)
+
+
+def _call_reference(f: _Lowering, ty: FuncType, reference: str) -> None:
+    """Call what a FuncRef stands for; the type is known to fit."""
+    callee = f.w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
+    context = f.w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
+    entry = f.w.load_field(reference, FuncRef.ENTRY, "ptr", INVARIANT)
+    f.call(ty, callee, context, entry)
 
 
 @_handler("call_indirect")
@@ -441,9 +449,7 @@ def _call_indirect(f: _Lowering, row: Opcode, immediate: object) -> None:
     wanted = w.load_field("%vm", f.layout.signature(type_index), "i64", INVARIANT)
     differs = w.let(f"icmp ne i64 {has}, {wanted}")
     w.trap_if(differs, TrapCode.INDIRECT_CALL_TYPE_MISMATCH)
-    callee = w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
-    context = w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
-    f.call(f.module.types[type_index], callee, context)
+    _call_reference(f, f.module.types[type_index], reference)
 
 
 # --- parametric and local -----------------------------------------------------------------------

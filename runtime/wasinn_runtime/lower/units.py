@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from wasinn_runtime.abi.layout import (
     SLOT_BYTES,
-    Activation,
-    HostContext,
-    StoreContext,
+    CodeEntry,
     VMLayout,
+    slot_cells,
 )
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
@@ -21,7 +20,6 @@ from wasinn_runtime.lower.writer import (
     FunctionWriter,
     native_result,
 )
-from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ExternKind, FuncType, ValType
 
 __all__ = [
@@ -128,77 +126,67 @@ def module_unit(module: ParsedModule, bodies: Iterable[tuple[int, Body]]) -> str
 
 
 def trampoline_names(ty: FuncType) -> tuple[str, str]:
-    """Symbols of the way into and out of guest code for a signature."""
+    """Symbols of a signature's two adapters: slots to typed arguments, and back."""
     letters = {"i32": "i", "i64": "l", "float": "f", "double": "d", "ptr": "p"}
     letters["<16 x i8>"] = "v"
     sides = ["".join(letters[LLVM_TYPE[t]] for t in side) for side in (ty.params, ty.results)]
     name = f"{sides[0]}_{sides[1]}"
-    return f"wasinn_enter_{name}", f"wasinn_leave_{name}"
+    return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
 
 
 def trampoline_unit(types: Iterable[FuncType]) -> str:
-    """For each signature: slots -> native call, and native call -> Python."""
+    """For each signature: an array entry that calls the native one, and the other way round."""
     parts = [METADATA, _DECLARATIONS, _ATTRIBUTES]
     for ty in types:
-        enter, leave = trampoline_names(ty)
+        enter, spill = trampoline_names(ty)
         parts.append(_enter(ty, enter))
-        parts.append(_leave(ty, leave))
+        parts.append(_spill(ty, spill))
     return "\n".join(parts)
 
 
+def _places(types: Sequence[ValType]) -> Iterator[tuple[ValType, int]]:
+    """The byte offset in the slots of each value."""
+    at = 0
+    for t in types:
+        yield t, at
+        at += SLOT_BYTES * slot_cells((t,))
+
+
 def _enter(ty: FuncType, name: str) -> str:
-    w = FunctionWriter(f"define void @{name}(ptr %native, ptr %vm, ptr %slots) #0")
-    args = ["ptr swiftself %vm"]
-    for i, t in enumerate(ty.params):
-        place = w.field("%slots", i * SLOT_BYTES)
-        args.append(f"{LLVM_TYPE[t]} {w.let(f'load {LLVM_TYPE[t]}, ptr {place}')}")
-    call = f"call fastcc {native_result(ty)} %native({', '.join(args)})"
+    w = FunctionWriter(f"define void @{name}(ptr %code, ptr %vm, ptr %slots) #0")
+    args = ["ptr nest %code", "ptr swiftself %vm"]
+    for t, at in _places(ty.params):
+        place = w.field("%slots", at)
+        args.append(f"{LLVM_TYPE[t]} {w.let(f'load {LLVM_TYPE[t]}, ptr {place}, align 8')}")
+    native = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.NATIVE)}")
+    call = f"call fastcc {native_result(ty)} {native}({', '.join(args)})"
     if not ty.results:
         w.do(call)
     else:
         whole = w.let(call)
-        for i, t in enumerate(ty.results):
+        for i, (t, at) in enumerate(_places(ty.results)):
             one = len(ty.results) == 1
             value = whole if one else w.let(f"extractvalue {native_result(ty)} {whole}, {i}")
-            w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field('%slots', i * SLOT_BYTES)}")
+            w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field('%slots', at)}, align 8")
     w.do("ret void")
     return w.finish()
 
 
-def _leave(ty: FuncType, name: str) -> str:
-    """The native entry of a Python function.
-
-    While Python runs, the activation is marked: a fault there is not the guest's, and a stop waits.
-    """
-    cells = max(len(ty.params), len(ty.results), 1)
+def _spill(ty: FuncType, name: str) -> str:
+    """The native entry of whatever has none of its own: interpreted, lazy, or written in Python."""
     params = "".join(f", {LLVM_TYPE[t]} %p{i}" for i, t in enumerate(ty.params))
-    w = FunctionWriter(f"define fastcc {native_result(ty)} @{name}(ptr swiftself %vm{params}) #0")
+    w = FunctionWriter(
+        f"define fastcc {native_result(ty)} @{name}(ptr nest %code, ptr swiftself %vm{params}) #0"
+    )
+    cells = max(slot_cells(ty.params), slot_cells(ty.results), 1)
     slots = w.let(f"alloca [{cells} x i64]")
-    for i, t in enumerate(ty.params):
-        kind, value = LLVM_TYPE[t], f"%p{i}"
-        if t is ValType.F32:
-            kind, value = "i32", w.let(f"bitcast float {value} to i32")
-        if kind == "i32":  # Python reads whole slots
-            kind, value = "i64", w.let(f"zext i32 {value} to i64")
-        w.do(f"store {kind} {value}, ptr {w.field(slots, i * SLOT_BYTES)}")
-    store = w.let(f"load ptr, ptr {w.field('%vm', HostContext.STORE)}")
-    limit = w.let(f"load i64, ptr {w.field(store, StoreContext.HOST_STACK_LIMIT)}")
-    here = w.let(f"ptrtoint ptr {slots} to i64")
-    w.trap_if(w.let(f"icmp ult i64 {here}, {limit}"), TrapCode.CALL_STACK_EXHAUSTED)
-    activation = w.let(f"load ptr, ptr {w.field(store, StoreContext.ACTIVATION)}")
-    in_host = w.field(activation, Activation.IN_HOST)
-    dispatch = w.let(f"load ptr, ptr {w.field('%vm', HostContext.DISPATCH)}")
-    token = w.let(f"load i64, ptr {w.field('%vm', HostContext.TOKEN)}")
-    w.do(f"store volatile i64 1, ptr {in_host}")
-    status = w.let(f"call i32 {dispatch}(i64 {token}, ptr {slots})")
-    w.do(f"store volatile i64 0, ptr {in_host}")
-    # 1 is success: ctypes answers 0 when an exception escapes the Python callback.
-    w.trap_if(w.let(f"icmp ne i32 {status}, 1"), TrapCode.HOST_ERROR)
-    stop = w.let(f"load volatile i64, ptr {w.field(activation, Activation.STOP)}")
-    w.trap_if(w.let(f"icmp ne i64 {stop}, 0"), TrapCode.INTERRUPTED)
+    for i, (t, at) in enumerate(_places(ty.params)):
+        w.do(f"store {LLVM_TYPE[t]} %p{i}, ptr {w.field(slots, at)}, align 8")
+    array = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.ARRAY)}")
+    w.do(f"call void {array}(ptr %code, ptr %vm, ptr {slots})")
     results = [
-        (t, w.let(f"load {LLVM_TYPE[t]}, ptr {w.field(slots, i * SLOT_BYTES)}"))
-        for i, t in enumerate(ty.results)
+        (t, w.let(f"load {LLVM_TYPE[t]}, ptr {w.field(slots, at)}, align 8"))
+        for t, at in _places(ty.results)
     ]
     if not results:
         w.do("ret void")

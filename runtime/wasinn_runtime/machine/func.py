@@ -8,20 +8,19 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.abi.layout import Activation, FuncRef, HostContext
+from wasinn_runtime.abi.layout import Activation, CodeEntry, FuncRef, HostContext, slot_cells
 from wasinn_runtime.errors import ValueRangeError
 from wasinn_runtime.machine import native
-from wasinn_runtime.machine.values import from_bits, from_slots, result_slots, to_slots
+from wasinn_runtime.machine.values import from_slots, result_slots, to_slots
 from wasinn_runtime.spec.types import FuncType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.instance import Caller
     from wasinn_runtime.machine.store import Store
 
-__all__ = ["Func", "HostFunction", "host_reference"]
+__all__ = ["DISPATCH_ADDRESS", "Func", "HostFunction", "host_reference"]
 
 _INTEGERS = (ValType.I32, ValType.I64)
-_SUCCESS = 1  # what dispatch returns; ctypes gives 0 when an exception escapes
 
 
 # Slots hold little-endian values; what a 4-byte one leaves of its slot does not matter.
@@ -51,8 +50,10 @@ class HostFunction:
 
     __slots__ = (
         "_caller",
+        "_cells",
         "_function",
         "_largest",
+        "_masks",
         "_simple",
         "_store",
         "_type",
@@ -75,8 +76,10 @@ class HostFunction:
         self._caller = caller
         self.name = name
         self._unsigned = unsigned
+        self._cells = slot_cells(type.params)
         # The common case of system interfaces: integers as they are, at most one integer back.
         self._simple = unsigned and all(t in _INTEGERS for t in type.params)
+        self._masks = [0xFFFFFFFF if t is ValType.I32 else (1 << 64) - 1 for t in type.params]
         self._largest = -1
         if len(type.results) == 1:
             self._largest = {ValType.I32: 0x7FFFFFFF, ValType.I64: (1 << 63) - 1}.get(
@@ -86,8 +89,12 @@ class HostFunction:
     def run(self, slots: ctypes._Pointer[ctypes.c_uint64]) -> None:
         """Take the arguments from the slots, call, put the results there."""
         ty = self._type
-        bits = slots[: len(ty.params)]
-        arguments: list[object] = [*bits] if self._simple else self._values(bits)
+        bits = slots[: self._cells]
+        arguments: list[object]
+        if self._simple:  # what an i32 leaves of its slot is anything
+            arguments = [bit & mask for bit, mask in zip(bits, self._masks, strict=True)]
+        else:
+            arguments = self._values(bits)
         if self._caller is None:
             result = self._function(*arguments)
         else:
@@ -99,16 +106,13 @@ class HostFunction:
             slots[i] = value
 
     def _values(self, bits: list[int]) -> list[object]:
-        types = self._type.params
+        values = from_slots(self._store, self._type.params, bits)
         if not self._unsigned:
-            return from_slots(self._store, types, bits)
+            return values
         return [
-            value if t in _INTEGERS else from_bits(self._store, t, value)
-            for t, value in zip(types, bits, strict=True)
+            value & mask if t in _INTEGERS and isinstance(value, int) else value
+            for t, value, mask in zip(self._type.params, values, self._masks, strict=True)
         ]
-
-    def fail(self, error: BaseException) -> None:
-        self._store.raised = error
 
 
 def _dispatch(entry: HostFunction, slots: ctypes._Pointer[ctypes.c_uint64]) -> int:
@@ -116,30 +120,35 @@ def _dispatch(entry: HostFunction, slots: ctypes._Pointer[ctypes.c_uint64]) -> i
     try:
         entry.run(slots)
     except BaseException as error:
-        entry.fail(error)
+        native.pending.error = error
         return 0
-    return _SUCCESS
+    return native.SUCCESS
 
 
 _dispatch_callback = native.DISPATCH_TYPE(_dispatch)
-_dispatch_address = ctypes.cast(_dispatch_callback, ctypes.c_void_p).value or 0
+# What the core calls for every function written in Python.
+DISPATCH_ADDRESS = ctypes.cast(_dispatch_callback, ctypes.c_void_p).value or 0
 
 
 def host_reference(store: Store, entry: HostFunction, type: FuncType) -> int:
     """A FuncRef for a Python function; it and the entry live as long as the store."""
-    enter, leave = store.engine.trampolines(type)
-    cells = native.buffer(HostContext.BYTES + FuncRef.BYTES)
+    _, spill = store.engine.trampolines(type)
+    array = store.core.addresses["wasinn_host_call"]
+    cells = native.buffer(HostContext.BYTES + CodeEntry.BYTES + FuncRef.BYTES)
     context = ctypes.addressof(cells)
-    cells[HostContext.DISPATCH // 8] = _dispatch_address
     cells[HostContext.STORE // 8] = store.context
-    cells[HostContext.TOKEN // 8] = id(entry)
-    first = HostContext.BYTES // 8
-    cells[first + FuncRef.NATIVE // 8] = leave
-    cells[first + FuncRef.CONTEXT // 8] = context
-    cells[first + FuncRef.SIGNATURE // 8] = store.engine.signature(type)
-    cells[first + FuncRef.ARRAY // 8] = enter
+    code = HostContext.BYTES // 8
+    cells[code + CodeEntry.NATIVE // 8] = spill
+    cells[code + CodeEntry.ARRAY // 8] = array
+    cells[code + CodeEntry.TOKEN // 8] = id(entry)
+    reference = code + CodeEntry.BYTES // 8
+    cells[reference + FuncRef.NATIVE // 8] = spill
+    cells[reference + FuncRef.CONTEXT // 8] = context
+    cells[reference + FuncRef.SIGNATURE // 8] = store.engine.signature(type)
+    cells[reference + FuncRef.ARRAY // 8] = array
+    cells[reference + FuncRef.ENTRY // 8] = context + 8 * code
     store.keep((cells, entry))
-    return context + HostContext.BYTES
+    return context + 8 * reference
 
 
 class Func:
@@ -162,7 +171,7 @@ class Func:
         self.store = store
         self.type = type
         self.reference = reference
-        self._room = max(len(type.params), len(type.results), 1)
+        self._room = max(slot_cells(type.params), slot_cells(type.results), 1)
         self._pack = _codec(type.params)
         self._unpack = _codec(type.results)
 
@@ -195,12 +204,12 @@ class Func:
                 pack.pack_into(activation, Activation.SLOTS, *args)
             except (struct.error, OverflowError):  # references, unsigned integers, mistakes
                 given = to_slots(store, ty.params, args)
-                activation[_FIRST : _FIRST + len(args)] = [*given]
+                activation[_FIRST : _FIRST + len(given)] = [*given]
             store.invoke(activation, self.reference)
             if self._unpack is not None:
                 results = self._unpack.unpack_from(activation, Activation.SLOTS)
             else:
-                slots = activation[_FIRST : _FIRST + len(ty.results)]
+                slots = activation[_FIRST : _FIRST + self._room]
                 results = tuple(from_slots(store, ty.results, slots))
         finally:
             store.leave(activation)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.abi.layout import VMContext
 from wasinn_runtime.errors import UsageError
 from wasinn_runtime.machine import native
-from wasinn_runtime.machine.values import from_bits, to_bits
+from wasinn_runtime.machine.values import from_slots, to_slots
 from wasinn_runtime.spec.types import GlobalType
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Global:
         return self
 
     def _set(self, value: object) -> None:
-        bits = to_bits(self.store, self.type.value, value)
-        ctypes.c_uint64.from_address(self.cell).value = bits
+        cells = to_slots(self.store, (self.type.value,), (value,))
+        (ctypes.c_uint64 * len(cells)).from_address(self.cell)[:] = [*cells]
 
     @property
     def value(self) -> object:
@@ -54,8 +54,8 @@ class Global:
         Raises:
             UsageError: assigned although immutable.
         """
-        bits = ctypes.c_uint64.from_address(self.cell).value
-        return from_bits(self.store, self.type.value, bits)
+        cells = (ctypes.c_uint64 * 2).from_address(self.cell)
+        return from_slots(self.store, (self.type.value,), [*cells])[0]
 
     @value.setter
     def value(self, value: object) -> None:

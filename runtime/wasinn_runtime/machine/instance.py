@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
+from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.module import ConstExpr, Import, ParsedModule, SegmentMode
 from wasinn_runtime.errors import LinkError, Trap, UsageError
 from wasinn_runtime.machine import native
@@ -27,6 +27,7 @@ from wasinn_runtime.spec.types import ExternKind, FuncType, Limits, MemoryType, 
 __all__ = ["Caller", "CompiledModule", "Exports", "Extern", "Instance"]
 
 Extern = Func | Memory | Table | Global
+_FUNCREF_CELLS = FuncRef.BYTES // 8
 
 
 class CompiledModule(Protocol):
@@ -36,7 +37,7 @@ class CompiledModule(Protocol):
         parsed: the decoded module.
         layout: of its VMContext.
         escaping: functions that can be reached by reference, in the order of their FuncRefs.
-        entries: for each of these its native entry, type number and trampoline; None for imports.
+        entries_address: address of the CodeEntry of the first defined function.
         signatures: the process-wide number of each type.
         data_address: address of the module's bytes.
     """
@@ -44,7 +45,7 @@ class CompiledModule(Protocol):
     parsed: ParsedModule
     layout: VMLayout
     escaping: Sequence[int]
-    entries: Sequence[tuple[int, int, int] | None]
+    entries_address: int
     signatures: Sequence[int]
     data_address: int
 
@@ -147,7 +148,7 @@ class Instance:
         self.context = (ctypes.addressof(self._cells) + 15) & ~15
         self._first = (self.context - ctypes.addressof(self._cells)) // 8
         self.exports = Exports(self)
-        self._put(VMContext.STORE, store.context)
+        self._put(VMContext.STORE, store.context, module.entries_address)
         self._put(layout.signatures_at, *module.signatures)
         self._elements: list[ctypes.Array[ctypes.c_uint64] | None] = []
         self._funcs: list[int] = []
@@ -195,22 +196,25 @@ class Instance:
                 self._put(layout.imported_global(len(self.global_cells)), given.cell)
                 self.global_cells.append(given.cell)
         for i, reference in enumerate(self._funcs):
-            target, context = (ctypes.c_uint64 * 2).from_address(reference)
-            self._put(layout.imported_function(i), target, context)
+            copy = (ctypes.c_uint64 * _FUNCREF_CELLS).from_address(reference)
+            self._put(layout.imported_function(i), *copy)
 
     def _make_funcrefs(self) -> None:
-        module, context = self.module, self.context
+        module, parsed = self.module, self.module.parsed
+        imported = parsed.imported_functions
         values: list[int] = []
         self._references: dict[int, int] = {}
-        at = context + module.layout.funcrefs_at
-        for index, entry in zip(module.escaping, module.entries, strict=True):
-            if entry is None:
+        at = self.context + module.layout.funcrefs_at
+        for index in module.escaping:
+            if index < imported:
                 self._references[index] = self._funcs[index]
-                values.extend([*(ctypes.c_uint64 * 4).from_address(self._funcs[index])])
+                values.extend((ctypes.c_uint64 * _FUNCREF_CELLS).from_address(self._funcs[index]))
             else:
-                target, signature, enter = entry
                 self._references[index] = at
-                values.extend((target, context, signature, enter))
+                entry = module.entries_address + (index - imported) * CodeEntry.BYTES
+                native_entry, array = (ctypes.c_uint64 * 2).from_address(entry)
+                signature = module.signatures[parsed.type_indices[index]]
+                values.extend((native_entry, self.context, signature, array, entry, 0))
             at += FuncRef.BYTES
         self._put(module.layout.funcrefs_at, *values)
 

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DISPATCH_TYPE",
+    "SUCCESS",
     "Core",
     "buffer",
     "close_pages",
     "open_pages",
+    "pending",
     "release",
     "reserve",
     "stack_floor",
     "when_gone",
 ]
 
-# i32 dispatch(entry, slots): see machine/func.py
+# i32 dispatch(entry, cells): see machine/func.py and machine/lazy.py
 DISPATCH_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_uint64))
+SUCCESS = 1  # what dispatch returns; ctypes gives 0 when an exception escapes the callback
+# The exception that ended this thread's latest call into Python, on its way to the guest's caller.
+pending = threading.local()
+
 _INVOKE_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3)
 _GROW_MEMORY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32)
 _GROW_TABLE_TYPE = ctypes.CFUNCTYPE(

@@ -69,7 +69,6 @@ class Store:
         self._externs: list[object] = []
         self._handles: dict[int, int] = {}
         self._activations: list[native.Cells] = []
-        self.raised: BaseException | None = None
 
     # -- what lives in it ------------------------------------------------------------------------
 
@@ -172,7 +171,7 @@ class Store:
         """Why an activation ended early."""
         code = TrapCode(activation[Activation.TRAP_CODE // 8])
         if code is TrapCode.HOST_ERROR:
-            raised, self.raised = self.raised, None
+            raised: BaseException | None = native.pending.__dict__.pop("error", None)
             # Only an asynchronous exception can strike before the callback's own try begins.
             return raised if raised is not None else KeyboardInterrupt()
         if code is TrapCode.INTERRUPTED:

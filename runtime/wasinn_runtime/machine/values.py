@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.errors import UsageError, ValueRangeError
+from wasinn_runtime.errors import Internal, UsageError, ValueRangeError
 from wasinn_runtime.spec.types import FuncType, ValType
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["from_bits", "from_slots", "result_slots", "to_bits", "to_slots"]
 
-_MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: 0xFFFFFFFFFFFFFFFF}
-_NAMES = {ValType.I32: "int", ValType.I64: "int", ValType.F32: "float", ValType.F64: "float"}
+_CELL = 0xFFFFFFFFFFFFFFFF
+_MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: _CELL, ValType.V128: (1 << 128) - 1}
+_NAMES = dict.fromkeys(_MASKS, "int") | {ValType.F32: "float", ValType.F64: "float"}
 
 
 def to_bits(store: Store, ty: ValType, value: object) -> int:
@@ -66,7 +67,7 @@ def to_bits(store: Store, ty: ValType, value: object) -> int:
                 "a function of another store can not be used here; stores are separate"
             )
         return value.reference
-    raise UsageError(f"values of type {ty} are not supported yet")
+    raise Internal(f"a value of type {ty}")
 
 
 def from_bits(store: Store, ty: ValType, bits: int) -> object:
@@ -75,6 +76,8 @@ def from_bits(store: Store, ty: ValType, bits: int) -> object:
         return ((bits & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
     if ty is ValType.I64:
         return (bits ^ (1 << 63)) - (1 << 63)
+    if ty is ValType.V128:
+        return bits
     if ty is ValType.F64:
         return struct.unpack("<d", bits.to_bytes(8, "little"))[0]
     if ty is ValType.F32:
@@ -85,15 +88,30 @@ def from_bits(store: Store, ty: ValType, bits: int) -> object:
         return store.extern_object(bits)
     if ty is ValType.FUNCREF:
         return store.func_at(bits)
-    raise UsageError(f"values of type {ty} are not supported yet")
+    raise Internal(f"a value of type {ty}")
 
 
 def to_slots(store: Store, types: Sequence[ValType], values: Sequence[object]) -> list[int]:
-    return [to_bits(store, ty, value) for ty, value in zip(types, values, strict=True)]
+    """The slots of values; a v128 takes two."""
+    slots: list[int] = []
+    for ty, value in zip(types, values, strict=True):
+        bits = to_bits(store, ty, value)
+        slots.append(bits & _CELL)
+        if ty is ValType.V128:
+            slots.append(bits >> 64)
+    return slots
 
 
 def from_slots(store: Store, types: Sequence[ValType], slots: Sequence[int]) -> list[object]:
-    return [from_bits(store, ty, bits) for ty, bits in zip(types, slots, strict=False)]
+    """The values in slots; a v128 takes two."""
+    values: list[object] = []
+    cells = iter(slots)
+    for ty in types:
+        bits = next(cells)
+        if ty is ValType.V128:
+            bits |= next(cells) << 64
+        values.append(from_bits(store, ty, bits))
+    return values
 
 
 def result_slots(store: Store, ty: FuncType, result: object, where: str) -> list[int]:
@@ -108,7 +126,7 @@ def result_slots(store: Store, ty: FuncType, result: object, where: str) -> list
             raise ValueRangeError(f"{where} returned {result!r}, its type has no results")
         return []
     if len(wanted) == 1:
-        return [to_bits(store, wanted[0], result)]
+        return to_slots(store, wanted, (result,))
     if not isinstance(result, tuple | list) or len(result) != len(wanted):
         raise ValueRangeError(f"{where} returned {result!r}, expected {len(wanted)} results")
     return to_slots(store, wanted, result)

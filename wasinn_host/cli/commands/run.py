@@ -14,7 +14,8 @@ from wasinn_host.cli.module_file import read_module
 from wasinn_host.cli.run_options import RunOptions, parse
 from wasinn_host.cli.talk import put, safe, say
 from wasinn_host.host import NN_MODULE, Host
-from wasinn_runtime.engines.engine import Config, Module
+from wasinn_runtime.engines.engine import Config
+from wasinn_runtime.engines.module import Module
 from wasinn_runtime.errors import GuestExit, Interrupted, LimitExceeded, Trap, UsageError
 from wasinn_runtime.spec.types import FuncType
 

@@ -1,0 +1,76 @@
+"""The CodeEntries of one module: through them callers find how a function runs at the moment."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Protocol
+
+from wasinn_runtime.abi.layout import CodeEntry
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.machine import native
+from wasinn_runtime.spec.types import FuncType
+
+__all__ = ["Adapters", "EntryTable"]
+
+_CELLS = CodeEntry.BYTES // 8
+
+
+class Adapters(Protocol):
+    """Where the table finds the adapters between the two kinds of entries."""
+
+    core: native.Core
+
+    def trampolines(self, ty: FuncType) -> tuple[int, int]:
+        """Addresses of a signature's array entry around a native one, and the reverse."""
+
+
+class EntryTable:
+    """One CodeEntry for each defined function.
+
+    Attributes:
+        address: of the first; function ``index`` (imports counted) has number ``index - imports``.
+    """
+
+    def __init__(self, adapters: Adapters, parsed: ParsedModule) -> None:
+        self._adapters = adapters
+        self._parsed = parsed
+        self._first = parsed.imported_functions
+        self._cells = native.buffer(len(parsed.code) * CodeEntry.BYTES)
+        self.address = ctypes.addressof(self._cells)
+
+    def entry(self, index: int) -> int:
+        """The address of a function's CodeEntry."""
+        return self.address + (index - self._first) * CodeEntry.BYTES
+
+    def _set(self, index: int, field: int, value: int) -> None:
+        self._cells[(index - self._first) * _CELLS + field // 8] = value
+
+    def get(self, index: int, field: int) -> int:
+        """One field of a function's CodeEntry, by its offset."""
+        return self._cells[(index - self._first) * _CELLS + field // 8]
+
+    def defer(self, index: int, token: int) -> None:
+        """Have a function made ready at its first call; ``token`` is the id of a LazyCode."""
+        self._set(index, CodeEntry.TOKEN, token)
+        self._set(index, CodeEntry.INDEX, index)
+        self._set(index, CodeEntry.ARRAY, self._adapters.core.addresses["wasinn_prepare"])
+
+    def open(self, index: int) -> None:
+        """Let compiled code call a function, whatever runs it."""
+        if not self.get(index, CodeEntry.NATIVE):
+            _, spill = self._adapters.trampolines(self._parsed.func_type(index))
+            self._set(index, CodeEntry.NATIVE, spill)
+
+    def interpret(self, index: int, code: int, array: int) -> None:
+        """Publish an interpreter's code; ``array`` is the interpreter's entry."""
+        self._set(index, CodeEntry.INDEX, index)
+        self._set(index, CodeEntry.ARRAY, array)
+        self._set(index, CodeEntry.CODE, code)
+
+    def compiled(self, index: int, address: int) -> None:
+        """Publish machine code. Whoever calls from now on finds it; who runs, runs on."""
+        enter, _ = self._adapters.trampolines(self._parsed.func_type(index))
+        self._set(index, CodeEntry.NATIVE, address)
+        self._set(index, CodeEntry.ARRAY, enter)
+        self._set(index, CodeEntry.INDEX, index)
+        self._set(index, CodeEntry.CODE, 0)

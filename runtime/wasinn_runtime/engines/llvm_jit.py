@@ -1,0 +1,64 @@
+"""Mode ``llvm-jit``: the whole module through LLVM's optimiser before anything runs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from wasinn_runtime.binary.code import Body, decode_body
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.core import runtime_imports
+from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.engines.link import load
+from wasinn_runtime.engines.symbols import FunctionMap
+from wasinn_runtime.errors import Invalid
+from wasinn_runtime.lower.units import ENTRIES_SYMBOL, module_unit
+from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+
+if TYPE_CHECKING:
+    from wasinn_runtime.engines.module import Module
+
+__all__ = ["LlvmJit", "checked_ir"]
+
+
+class LlvmJit:
+    """One object with all of a module's functions, from the cache or compiled now."""
+
+    def __init__(self, module: Module) -> None:
+        engine, parsed = module.engine, module.parsed
+        # A cached image proves that the same bytes were validated before.
+        image = engine.image(
+            "module", [parsed.data], lambda: checked_ir(parsed), engine.config.opt_level
+        )
+        self.code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
+        self._reachable = [i for i in module.escaping if i >= parsed.imported_functions]
+        engine.add_map(FunctionMap(module, self.code))
+
+    def publish(self, entries: EntryTable) -> None:
+        """Fill the table with what may be called from outside."""
+        table = self.code.addresses[ENTRIES_SYMBOL]
+        addresses = (ctypes.c_uint64 * len(self._reachable)).from_address(table)
+        for index, address in zip(self._reachable, addresses, strict=True):
+            entries.compiled(index, address)
+
+
+def checked_ir(parsed: ParsedModule) -> str:
+    """The IR of a whole module, which is validated on the way.
+
+    Raises:
+        Malformed, Invalid: why it is not a module.
+    """
+    try:
+        validate_sections(parsed)
+        return module_unit(parsed, _valid_bodies(parsed))
+    except Invalid:
+        validate(parsed)  # bytes that are malformed further on win over what is invalid
+        raise
+
+
+def _valid_bodies(parsed: ParsedModule) -> Iterator[tuple[int, Body]]:
+    for i in range(len(parsed.code)):
+        body = decode_body(parsed, i)
+        validate_function(parsed, i, body)
+        yield parsed.imported_functions + i, body

@@ -1,0 +1,30 @@
+"""The running modes: what gives each its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.engines.llvm_jit import LlvmJit
+
+if TYPE_CHECKING:
+    from wasinn_runtime.engines.module import Module
+
+__all__ = ["CODE_OF_MODE", "DEFAULT_MODE", "MODES", "ModuleCode"]
+
+
+class ModuleCode(Protocol):
+    """A module's code in one mode. Making it validates, at least all but the function bodies.
+
+    Raises:
+        Malformed, Invalid: why it is not a module.
+    """
+
+    def publish(self, entries: EntryTable) -> None:
+        """Fill the module's table; its adapters are there by now."""
+
+
+CODE_OF_MODE: Mapping[str, Callable[[Module], ModuleCode]] = {"llvm-jit": LlvmJit}
+MODES = tuple(CODE_OF_MODE)
+DEFAULT_MODE = "llvm-jit"

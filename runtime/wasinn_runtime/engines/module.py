@@ -1,0 +1,107 @@
+"""Modules: decoded bytes with code in the engine's mode, ready to be instantiated."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.engines.engine import Engine
+from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.engines.llvm_jit import checked_ir
+from wasinn_runtime.engines.modes import CODE_OF_MODE, ModuleCode
+from wasinn_runtime.lower.units import escaping_functions, layout_of
+from wasinn_runtime.spec.opcodes import FEATURES_2_0
+from wasinn_runtime.spec.types import ExternKind, ExternType
+from wasinn_runtime.valid.validate import validate
+
+__all__ = ["Module"]
+
+
+class Module:
+    """A compiled module; instances of it may be made in any store of the engine, on any thread.
+
+    Args:
+        engine: what compiles it.
+        data: the binary format.
+        name: what to call it in messages.
+
+    Raises:
+        Malformed: the bytes are not a module.
+        Invalid: it breaks a validation rule.
+    """
+
+    def __init__(
+        self, engine: Engine, data: bytes | bytearray | memoryview, name: str = "<module>"
+    ) -> None:
+        self.engine = engine
+        self.parsed = decode(bytes(data), name, FEATURES_2_0)
+        self.layout = layout_of(self.parsed)
+        self.escaping: Sequence[int] = escaping_functions(self.parsed)
+        self.code: ModuleCode = CODE_OF_MODE[engine.config.mode](self)
+        self._data = ctypes.c_char_p(self.parsed.data)
+        self.data_address = ctypes.cast(self._data, ctypes.c_void_p).value or 0
+        types = [self.parsed.func_type(i) for i in self.escaping]
+        types += [self.parsed.func_type(i) for i in range(self.parsed.imported_functions)]
+        engine.prepare_trampolines(types)
+        self.signatures: Sequence[int] = [engine.signature(ty) for ty in self.parsed.types]
+        self.entries = EntryTable(engine, self.parsed)
+        self.entries_address = self.entries.address
+        self.code.publish(self.entries)
+
+    @classmethod
+    def from_file(cls, engine: Engine, path: str | os.PathLike[str]) -> Module:
+        """Read and compile a file.
+
+        Raises:
+            OSError: it can not be read.
+            Malformed, Invalid: as the constructor.
+        """
+        return cls(engine, Path(path).read_bytes(), os.fspath(path))
+
+    @staticmethod
+    def validate(data: bytes | bytearray | memoryview, name: str = "<module>") -> None:
+        """Decode and validate only.
+
+        Raises:
+            Malformed, Invalid: why it is not a module.
+        """
+        validate(decode(bytes(data), name, FEATURES_2_0))
+
+    def llvm_ir(self) -> str:
+        """The LLVM IR generated for it, before optimisation."""
+        return checked_ir(self.parsed)
+
+    def assembly(self) -> str:
+        """The machine code LLVM makes of it, as text."""
+        from wasinn_runtime.engines.llvm import host_target, to_assembly
+
+        return to_assembly(checked_ir(self.parsed), host_target(), self.engine.config.opt_level)
+
+    @property
+    def imports(self) -> list[tuple[str, str, ExternType]]:
+        """Module name, name and type of each import."""
+        found = []
+        for i in self.parsed.imports:
+            ty = self.parsed.types[i.type_index] if i.type_index is not None else i.type
+            assert ty is not None
+            found.append((i.module, i.name, ty))
+        return found
+
+    @property
+    def exports(self) -> list[tuple[str, ExternType]]:
+        """Name and type of each export."""
+        p = self.parsed
+        found: list[tuple[str, ExternType]] = []
+        for e in p.exports:
+            if e.kind is ExternKind.FUNC:
+                found.append((e.name, p.func_type(e.index)))
+            elif e.kind is ExternKind.MEMORY:
+                found.append((e.name, p.memories[e.index]))
+            elif e.kind is ExternKind.TABLE:
+                found.append((e.name, p.tables[e.index]))
+            else:
+                found.append((e.name, p.globals_[e.index]))
+        return found

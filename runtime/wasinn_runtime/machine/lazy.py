@@ -1,0 +1,30 @@
+"""The first call of a function that is not ready yet, as the core passes it on to Python."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Protocol
+
+from wasinn_runtime.machine import native
+
+__all__ = ["PREPARE_ADDRESS", "LazyCode"]
+
+
+class LazyCode(Protocol):
+    """What the token of a CodeEntry stands for while its function is not ready."""
+
+    def prepare(self, index: int) -> None:
+        """Put working entries in place of those of function ``index``, imports counted."""
+
+
+def _prepare(code: LazyCode, index: ctypes._Pointer[ctypes.c_uint64]) -> int:
+    try:
+        code.prepare(index[0])
+    except BaseException as error:
+        native.pending.error = error
+        return 0
+    return native.SUCCESS
+
+
+_callback = native.DISPATCH_TYPE(_prepare)
+PREPARE_ADDRESS = ctypes.cast(_callback, ctypes.c_void_p).value or 0
