@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 
 from wasinn_runtime.errors import Internal
 
-__all__ = ["EM_X86_64", "Object", "Relocation", "Section", "Symbol"]
+__all__ = ["EM_AARCH64", "EM_X86_64", "Object", "Relocation", "Section", "Symbol"]
 
-EM_X86_64 = 62
+EM_X86_64, EM_AARCH64 = 62, 183
 _RELOCATABLE = 1
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_RELA, _SHT_NOBITS = 1, 2, 4, 8
+_SHT_X86_64_UNWIND = 0x70000001  # what .eh_frame is on x86-64
+_CONTENTS = (_SHT_PROGBITS, _SHT_NOBITS, _SHT_X86_64_UNWIND)
 _SHF_WRITE, _SHF_ALLOC, _SHF_EXEC = 1, 2, 4
+_STB_LOCAL, _STB_WEAK = 0, 2
 _STT_FUNC = 2
 _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
 
@@ -28,13 +31,8 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _RELA = struct.Struct("<QQq")
 
-
-@dataclass(frozen=True, slots=True)
-class Relocation:
-    offset: int
-    kind: int
-    symbol: int
-    addend: int
+# Offset in the section, kind, number of the symbol, addend.
+Relocation = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
@@ -47,6 +45,7 @@ class Section:
     """
 
     index: int
+    name: str
     data: memoryview | None
     size: int
     alignment: int
@@ -57,13 +56,15 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """``section`` is 0 for symbols that others define."""
+    """``section`` is 0 for symbols that others define, -1 for what is no place in memory."""
 
     name: str
     section: int
     offset: int
     size: int
     is_function: bool
+    is_local: bool
+    is_weak: bool
 
 
 class Object:
@@ -83,7 +84,7 @@ class Object:
             raise Internal(f"compiled code is not a sound object file: {error}") from error
 
     def _parse(self, image: bytes) -> None:
-        identity, kind, machine, *_, sections_at, _, _, _, _, entry_bytes, count, _ = (
+        identity, kind, machine, *_, sections_at, _, _, _, _, entry_bytes, count, names = (
             _HEADER.unpack_from(image)
         )
         if identity[:6] != b"\x7fELF\x02\x01" or kind != _RELOCATABLE:
@@ -92,23 +93,33 @@ class Object:
         self.sections: dict[int, Section] = {}
         self.symbols: list[Symbol] = []
         view = memoryview(image)
+        if count == 0:  # more sections than fit in the field: the first header has the number
+            count = _SECTION.unpack_from(image, sections_at)[5]
         headers = [_SECTION.unpack_from(image, sections_at + i * entry_bytes) for i in range(count)]
+        names_at = headers[names][4]
         for index, header in enumerate(headers):
-            _, kind, flags, _, offset, size, _, _, alignment, _ = header
-            if flags & _SHF_ALLOC and kind in (_SHT_PROGBITS, _SHT_NOBITS) and size:
+            name, kind, flags, _, offset, size, _, _, alignment, _ = header
+            if flags & _SHF_ALLOC and kind in _CONTENTS:
                 data = None if kind == _SHT_NOBITS else view[offset : offset + size]
                 if data is not None and len(data) != size:
                     raise ValueError("a section reaches beyond the file")
                 is_writable, is_code = bool(flags & _SHF_WRITE), bool(flags & _SHF_EXEC)
-                section = Section(index, data, size, max(alignment, 1), is_writable, is_code)
+                text = _text(image, names_at + name)
+                alignment = max(alignment, 1)
+                section = Section(index, text, data, size, alignment, is_writable, is_code)
                 self.sections[index] = section
         for _, kind, _, _, offset, size, link, info, _, _ in headers:
             if kind == _SHT_SYMTAB:
                 self.symbols = list(_symbols(image, offset, size, headers[link][4]))
             elif kind == _SHT_RELA and info in self.sections:
-                relocations = self.sections[info].relocations
-                for place, about, addend in _RELA.iter_unpack(view[offset : offset + size]):
-                    relocations.append(Relocation(place, about & 0xFFFFFFFF, about >> 32, addend))
+                self.sections[info].relocations = [
+                    (place, about & 0xFFFFFFFF, about >> 32, addend)
+                    for place, about, addend in _RELA.iter_unpack(view[offset : offset + size])
+                ]
+
+
+def _text(image: bytes, start: int) -> str:
+    return image[start : image.index(b"\0", start)].decode()
 
 
 def _symbols(image: bytes, offset: int, size: int, names_at: int) -> Iterator[Symbol]:
@@ -117,6 +128,12 @@ def _symbols(image: bytes, offset: int, size: int, names_at: int) -> Iterator[Sy
     ):
         if section >= _SHN_LORESERVE:
             section = _SHN_UNDEF if section == 0xFFF2 else -1  # common: none; absolute: file names
-        start = names_at + name
-        text = image[start : image.index(b"\0", start)].decode()
-        yield Symbol(text, section, value, length, info & 15 == _STT_FUNC)
+        yield Symbol(
+            _text(image, names_at + name),
+            section,
+            value,
+            length,
+            is_function=info & 15 == _STT_FUNC,
+            is_local=info >> 4 == _STB_LOCAL,
+            is_weak=info >> 4 == _STB_WEAK,
+        )

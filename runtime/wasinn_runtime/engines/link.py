@@ -1,75 +1,67 @@
-"""Puts compiled code into this process: one mapping per object, relocated, then sealed.
+"""Links object files into one image, and images into this process: relocated, then sealed.
+
+An image is position independent but for a few words, so that a file with one (``aot_format.py``)
+is ready after those are filled in, however large it is.
 
 Why not LLVM's own JIT linker: it maps the parts of an object separately, and in a process that
 reserves terabytes for guests they can end up too far apart for 32-bit references, which aborts the
 process. One mapping can not. It also lets a cached module start without loading LLVM at all.
 
-No page is ever writable and executable at once. Source: System V ABI, AMD64 supplement, table 4.9.
+No page is ever writable and executable at once.
 """
 
 from __future__ import annotations
 
-import ctypes
-import mmap
-import os
 import struct
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from wasinn_runtime.engines.elf import EM_X86_64, Object, Relocation, Section
-from wasinn_runtime.errors import Internal, LimitExceeded
-from wasinn_runtime.machine.native import when_gone
+from wasinn_runtime.engines.elf import EM_AARCH64, Object, Section
+from wasinn_runtime.engines.frame_checks import FRAME_CHECK_SECTION, write_frame_checks
+from wasinn_runtime.engines.place import Code, SymbolTable, place
+from wasinn_runtime.engines.relocate import CPUS
+from wasinn_runtime.errors import Internal
 
-__all__ = ["Code", "load"]
+__all__ = ["Code", "Image", "link", "load"]
 
-_ABS64, _PC32, _PLT32, _GOTPCREL = 1, 2, 4, 9
-_PC64, _GOTPCRELX, _REX_GOTPCRELX = 24, 41, 42
-_RELATIVE = frozenset({_PC32, _PLT32})
-_THROUGH_GOT = frozenset({_GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX})
-
-# jmp *0(%rip), then the address: how code reaches what lies more than 2 GiB away.
-_STUB = b"\xff\x25\x00\x00\x00\x00"
-_STUB_BYTES = 16
-
-# What LLVM may call without being told to. Anything else in an object is a defect.
-_LIBRARY = frozenset(
-    {"memcpy", "memmove", "memset", "memcmp", "bcmp"}
-    | {f"{name}{suffix}" for name in ("ceil", "floor", "trunc", "rint", "nearbyint", "roundeven",
-                                      "fmin", "fmax", "sqrt", "fma") for suffix in ("", "f")}
-)  # fmt: skip
-
-# What the core, and it alone, uses of the C library.
-_CORE_LIBRARY = frozenset(
-    {
-        "_setjmp",
-        "longjmp",
-        "mprotect",
-        "pthread_getspecific",
-        "pthread_self",
-        "pthread_setspecific",
-        "sigaction",
-    }
-)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_READ, _WRITE, _EXECUTE = 1, 2, 4
-_PRIVATE_ANONYMOUS = 0x22
+READ, WRITE, EXECUTE = 1, 2, 4
+_UNWIND_SECTION = ".eh_frame"
+_EXHAUSTED = "__morestack"  # what a function calls whose frame does not fit
+# Where a section comes in the image; those of one rank share pages.
+_CODE, _CONSTANT, _VARIABLE = range(3)
+_PROTECTION = {_CODE: READ | EXECUTE, _CONSTANT: READ, _VARIABLE: READ | WRITE}
 
 
-class Code:
-    """An object file linked into this process. Its memory goes when the last reference does.
+@dataclass(slots=True)
+class Image:
+    """Linked code. All places are offsets from its first byte.
 
     Attributes:
-        addresses: of the exported symbols.
-        functions: address, size and name of every function, in order of address.
+        machine: the ELF number of the CPU it is for.
+        memory: its bytes; the length is a multiple of the page size.
+        parts: (offset, bytes, protection) of what lies on pages of its own.
+        exports: places of the symbols that were asked for.
+        words: places that hold an offset in the image and want an address.
+        imports: (place, name, addend) of words that want the address of a symbol elsewhere.
+        functions: (offset, size, symbol) of every function, in order.
+        unwind: (offset, bytes) of the tables for unwinding; no bytes if there are none.
     """
 
-    def __init__(self, addresses: dict[str, int], functions: list[tuple[int, int, str]]) -> None:
-        self.addresses = addresses
-        self.functions = functions
+    machine: int
+    memory: bytearray = field(default_factory=bytearray)
+    parts: list[tuple[int, int, int]] = field(default_factory=list)
+    exports: dict[str, int] = field(default_factory=dict)
+    words: list[int] = field(default_factory=list)
+    imports: list[tuple[int, str, int]] = field(default_factory=list)
+    functions: list[tuple[int, int, str]] = field(default_factory=list)
+    unwind: tuple[int, int] = (0, 0)
+
+    def symbols(self) -> SymbolTable:
+        """The functions as a table to look addresses up in."""
+        starts = array("I", [start for start, _, _ in self.functions])
+        sizes = array("I", [size for _, size, _ in self.functions])
+        return SymbolTable(starts, sizes, [name for _, _, name in self.functions])
 
 
 def load(image: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> Code:
@@ -84,129 +76,217 @@ def load(image: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> Co
         Internal: the object holds what our compiler never writes.
         LimitExceeded: there is no memory for it.
     """
-    parsed = Object(image)
-    if parsed.machine != EM_X86_64:
-        raise Internal(f"compiled code is for ELF machine {parsed.machine}, not for x86-64")
-    return _Linker(parsed, imports).link(exports)
+    return place(link([image], exports), imports)
 
 
-def _protection(section: Section) -> int:
-    if section.is_code:
-        return _READ | _EXECUTE
-    return _READ | _WRITE if section.is_writable else _READ
+def link(objects: Sequence[bytes], exports: Collection[str]) -> Image:
+    """Link object files for one CPU, which may refer to each other's symbols.
 
+    Args:
+        objects: what LLVM wrote.
+        exports: symbols whose places are wanted.
 
-def _pages(size: int) -> int:
-    return (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE
+    Raises:
+        Internal: the objects hold what our compiler never writes.
+        LimitExceeded: the code is too large.
+    """
+    return _Linker([Object(data) for data in objects]).link(exports)
 
 
 class _Linker:
-    def __init__(self, parsed: Object, imports: Mapping[str, int]) -> None:
-        self.parsed = parsed
-        self.imports = imports
-        self.bases: dict[int, int] = {}
-        outside = [i for i, s in enumerate(parsed.symbols) if s.section == 0 and s.name]
-        self.stubs = {symbol: n for n, symbol in enumerate(outside)}
-        self.offsets: dict[int, int] = {}
-        # (offset, bytes, protection) of each part of the mapping; stubs come after the code.
-        self.parts: list[tuple[int, int, int]] = []
-        self.stubs_at = self.got_at = 0
-        self.total = 0
+    def __init__(self, objects: list[Object]) -> None:
+        machines = {o.machine for o in objects}
+        machine = objects[0].machine
+        if len(machines) != 1 or machine not in CPUS:
+            raise Internal(f"compiled code is for ELF machines {sorted(machines)}")
+        self.objects = objects
+        self.cpu = CPUS[machine]
+        self.image = Image(machine)
+        self.offsets: list[dict[int, int]] = [{} for _ in objects]
+        self.globals: dict[str, int] = {}
+        # Symbols elsewhere that code refers to, and all symbols whose address is kept in a word.
+        self.stubs: dict[str, int] = {}
+        self.slots: dict[str | int, int] = {}
+
+    def link(self, exports: Collection[str]) -> Image:
+        image = self.image
+        self._find_outside()
         self._lay_out()
-
-    def _lay_out(self) -> None:
-        for protection in (_READ | _EXECUTE, _READ, _READ | _WRITE):
-            start = at = self.total
-            for section in self.parsed.sections.values():
-                if _protection(section) == protection:
-                    at = -(-at // section.alignment) * section.alignment
-                    self.offsets[section.index] = at
-                    at += section.size
-            if protection == _READ | _EXECUTE:
-                self.stubs_at = at = -(-at // _STUB_BYTES) * _STUB_BYTES
-                at += _STUB_BYTES * len(self.stubs)
-            elif protection == _READ:
-                self.got_at = at = -(-at // 8) * 8
-                at += 8 * len(self.parsed.symbols)
-            self.total = start + _pages(at - start)
-            if self.total > start:
-                self.parts.append((start, self.total - start, protection))
-
-    def link(self, exports: Sequence[str]) -> Code:
-        memory = _libc.mmap(None, self.total, _READ | _WRITE, _PRIVATE_ANONYMOUS, -1, 0)
-        if memory is None or memory == ctypes.c_void_p(-1).value:
-            reason = os.strerror(ctypes.get_errno())
-            raise LimitExceeded(f"no memory for {self.total:,} bytes of compiled code: {reason}")
-        try:
-            self.base = int(memory)
-            self._fill(memoryview((ctypes.c_ubyte * self.total).from_address(self.base)).cast("B"))
-            for start, size, protection in self.parts:
-                if _libc.mprotect(self.base + start, size, protection):
-                    reason = os.strerror(ctypes.get_errno())
-                    raise LimitExceeded(f"could not protect compiled code: {reason}")
-            code = self._code(exports)
-        except BaseException:
-            _libc.munmap(memory, self.total)
-            raise
-        when_gone(code, _libc.munmap, memory, self.total)
-        return code
-
-    def _fill(self, memory: memoryview) -> None:
-        self.targets = [
-            self._outside(s.name)
-            if s.section == 0 and s.name
-            else self.base + self.offsets.get(s.section, 0) + s.offset
-            for s in self.parsed.symbols
-        ]
-        for symbol, number in self.stubs.items():
-            stub = _STUB + struct.pack("<Q", self.targets[symbol])
-            at = self.stubs_at + number * _STUB_BYTES
-            memory[at : at + len(stub)] = stub
-        for section in self.parsed.sections.values():
-            at = self.offsets[section.index]
-            if section.data is not None:
-                memory[at : at + section.size] = section.data
-            for relocation in section.relocations:
-                self._relocate(memory, at, relocation)
-
-    def _relocate(self, memory: memoryview, at: int, r: Relocation) -> None:
-        place = at + r.offset
-        target = self.targets[r.symbol]
-        if r.kind in _RELATIVE:
-            if r.symbol in self.stubs:
-                target = self.base + self.stubs_at + self.stubs[r.symbol] * _STUB_BYTES
-            struct.pack_into("<i", memory, place, target + r.addend - self.base - place)
-        elif r.kind == _ABS64:
-            struct.pack_into("<Q", memory, place, target + r.addend)
-        elif r.kind == _PC64:
-            struct.pack_into("<q", memory, place, target + r.addend - self.base - place)
-        elif r.kind in _THROUGH_GOT:
-            slot = self.got_at + 8 * r.symbol
-            struct.pack_into("<Q", memory, slot, target)
-            struct.pack_into("<i", memory, place, slot + r.addend - place)
-        else:
-            raise Internal(f"relocation type {r.kind} in compiled code is not known to the linker")
-
-    def _outside(self, name: str) -> int:
-        address = self.imports.get(name)
-        if address is not None:
-            return address
-        if name in _LIBRARY or name in _CORE_LIBRARY:
-            return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value or 0
-        raise Internal(f"compiled code refers to {name!r}, which nobody defines")
-
-    def _code(self, exports: Sequence[str]) -> Code:
-        named = {
-            s.name: self.targets[i]
-            for i, s in enumerate(self.parsed.symbols)
-            if s.section > 0 and s.name
-        }
-        functions = sorted(
-            (self.targets[i], s.size, s.name)
-            for i, s in enumerate(self.parsed.symbols)
-            if s.is_function and s.section > 0
-        )
-        missing = [name for name in exports if name not in named]
+        self._define()
+        for name, at in self.stubs.items():
+            stub = self.cpu.stub(at, self._slot(name))
+            image.memory[at : at + len(stub)] = stub
+        for number, parsed in enumerate(self.objects):
+            for section in parsed.sections.values():
+                if section.name != FRAME_CHECK_SECTION:
+                    self._fill(number, section)
+        self._fill_slots()
+        if image.machine == EM_AARCH64:
+            self._check_frames()
+        missing = [name for name in exports if name not in self.globals]
         if missing:
             raise Internal(f"compiled code lacks {', '.join(missing)}")
-        return Code({name: named[name] for name in exports}, functions)
+        image.exports = {name: self.globals[name] for name in exports}
+        image.functions.sort()
+        return image
+
+    def _find_outside(self) -> None:
+        """Which symbols need a stub, and how many words for addresses there can be."""
+        defined = {
+            s.name for o in self.objects for s in o.symbols if s.section > 0 and not s.is_local
+        }
+        branches, through = self.cpu.branches, self.cpu.through_got
+        slots: set[tuple[int, int]] = set()
+        for number, parsed in enumerate(self.objects):
+            outside = [
+                s.section == 0 and bool(s.name) and s.name not in defined for s in parsed.symbols
+            ]
+            for section in parsed.sections.values():
+                for _, kind, symbol, _ in section.relocations:
+                    if kind in branches and outside[symbol]:
+                        self.stubs.setdefault(parsed.symbols[symbol].name, 0)
+                    elif kind in through:
+                        slots.add((number, symbol))
+                if section.name == FRAME_CHECK_SECTION and _EXHAUSTED not in defined:
+                    self.stubs.setdefault(_EXHAUSTED, 0)
+        self._most_slots = len(slots) + len(self.stubs)
+
+    def _lay_out(self) -> None:
+        image, page = self.image, self.cpu.page_bytes
+        at = 0
+        for rank, protection in _PROTECTION.items():
+            start = at
+            unwind = []
+            for number, parsed in enumerate(self.objects):
+                for section in parsed.sections.values():
+                    if section.name == FRAME_CHECK_SECTION or _rank(section) != rank:
+                        continue
+                    if section.name == _UNWIND_SECTION:
+                        unwind.append((number, section))
+                        continue
+                    at = _up(at, section.alignment)
+                    self.offsets[number][section.index] = at
+                    at += section.size
+            if rank == _CODE:
+                for name in self.stubs:
+                    at = _up(at, self.cpu.stub_bytes)
+                    self.stubs[name] = at
+                    at += self.cpu.stub_bytes
+            elif rank == _CONSTANT:
+                at = self._place_unwind(_up(at, 8), unwind)
+                self._slots_at = at = _up(at, 8)
+                at += 8 * self._most_slots
+            at = _up(at, page)
+            if at > start:
+                image.parts.append((start, at - start, protection))
+        image.memory = bytearray(max(at, page))
+
+    def _place_unwind(self, at: int, sections: list[tuple[int, Section]]) -> int:
+        """One table of all: nothing between the sections, four zeros after the last."""
+        if not sections:
+            return at
+        start = at
+        for number, section in sections:
+            if at % section.alignment:
+                raise Internal("a table for unwinding would leave a gap in front of the next one")
+            self.offsets[number][section.index] = at
+            at += section.size
+        self.image.unwind = (start, at - start)
+        return at + 4
+
+    def _define(self) -> None:
+        weak: dict[str, int] = {}
+        for number, parsed in enumerate(self.objects):
+            offsets = self.offsets[number]
+            for symbol in parsed.symbols:
+                if symbol.section not in offsets or not symbol.name:
+                    continue
+                at = offsets[symbol.section] + symbol.offset
+                if symbol.is_function:
+                    self.image.functions.append((at, symbol.size, symbol.name))
+                if symbol.is_local:
+                    continue
+                if symbol.is_weak:
+                    weak.setdefault(symbol.name, at)
+                elif symbol.name in self.globals:
+                    raise Internal(f"compiled code defines {symbol.name} twice")
+                else:
+                    self.globals[symbol.name] = at
+        self.globals = weak | self.globals
+
+    def _target(self, number: int, symbol: int) -> int | str:
+        """Where a symbol is, or the name of one that is elsewhere."""
+        found = self.objects[number].symbols[symbol]
+        if found.section > 0 and (found.is_local or not found.is_weak):
+            base = self.offsets[number].get(found.section)
+            if base is None:
+                raise Internal(f"compiled code refers to {found.name!r}, which takes no memory")
+            return base + found.offset
+        return self.globals.get(found.name, found.name)
+
+    def _slot(self, target: int | str) -> int:
+        """The word that will hold the address of a place, or of a symbol elsewhere."""
+        slot = self.slots.get(target)
+        if slot is None:
+            slot = self.slots[target] = self._slots_at + 8 * len(self.slots)
+        return slot
+
+    def _fill(self, number: int, section: Section) -> None:
+        cpu, image = self.cpu, self.image
+        base = self.offsets[number][section.index]
+        if section.data is not None:
+            image.memory[base : base + section.size] = section.data
+        for offset, kind, symbol, addend in section.relocations:
+            at = base + offset
+            target = self._target(number, symbol)
+            if kind in cpu.through_got:
+                cpu.apply(image.memory, kind, at, self._slot(target) + addend)
+            elif kind == cpu.word:
+                if isinstance(target, str):
+                    image.imports.append((at, target, addend))
+                else:
+                    struct.pack_into("<Q", image.memory, at, target + addend)
+                    image.words.append(at)
+            elif isinstance(target, int):
+                cpu.apply(image.memory, kind, at, target + addend)
+            elif target in self.stubs:
+                cpu.apply(image.memory, kind, at, self.stubs[target] + addend)
+            else:
+                raise Internal(f"compiled code refers to {target!r} in a way that can not be far")
+
+    def _fill_slots(self) -> None:
+        for target, slot in self.slots.items():
+            if isinstance(target, str):
+                self.image.imports.append((slot, target, 0))
+            else:
+                struct.pack_into("<Q", self.image.memory, slot, target)
+                self.image.words.append(slot)
+
+    def _check_frames(self) -> None:
+        """The functions with room for a check at their beginning; see ``frame_checks``."""
+        entries = []
+        for number, parsed in enumerate(self.objects):
+            for section in parsed.sections.values():
+                if section.name == FRAME_CHECK_SECTION:
+                    for _, _, symbol, addend in section.relocations:
+                        target = self._target(number, symbol)
+                        assert isinstance(target, int)
+                        entries.append(target + addend)
+        if entries:
+            image, exhausted = self.image, self.stubs.get(_EXHAUSTED)
+            if exhausted is None:
+                exhausted = self.globals[_EXHAUSTED]
+            write_frame_checks(image.memory, entries, image.unwind, exhausted)
+
+
+def _rank(section: Section) -> int:
+    if section.is_code:
+        return _CODE
+    # Written to by nobody but the linker, although the file says otherwise.
+    if not section.is_writable or section.name.startswith(".data.rel.ro"):
+        return _CONSTANT
+    return _VARIABLE
+
+
+def _up(offset: int, alignment: int) -> int:
+    return -(-offset // alignment) * alignment

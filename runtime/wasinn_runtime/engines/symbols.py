@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import weakref
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,7 @@ class FunctionMap:
 
     def __init__(self, module: Module, code: Code) -> None:
         self._module = weakref.ref(module)
-        self._functions = code.functions
-        self._starts = [start for start, _, _ in code.functions]
+        self._code = code
 
     @property
     def alive(self) -> bool:
@@ -34,10 +32,7 @@ class FunctionMap:
     def label_at(self, pc: int) -> str | None:
         """``function 12 (score)`` when the address lies in this module's code, else None."""
         module = self._module()
-        place = bisect.bisect_right(self._starts, pc) - 1
-        if module is None or place < 0:
-            return None
-        start, length, symbol = self._functions[place]
-        if pc >= start + length:
+        symbol = self._code.symbol_at(pc)
+        if module is None or symbol is None:
             return None
         return module.parsed.function_label(int(symbol.removeprefix("f")))
