@@ -23,6 +23,7 @@ from tests.binary.wasm_bytes import (
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.errors import Invalid
+from wasinn_runtime.spec.features import ALL_FEATURES, FEATURES_2_0
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import ValType
 from wasinn_runtime.valid import function
@@ -33,9 +34,9 @@ TABLES = section(4, vec([b"\x70\0\1", b"\x6f\0\1"]))
 GLOBALS = section(6, vec([I32 + b"\0\x41\0\x0b", I64 + b"\1\x42\0\x0b"]))
 
 
-def message(data: bytes) -> str:
+def message(data: bytes, features: frozenset[str] = FEATURES_2_0) -> str:
     """The words of the refusal."""
-    module = decode(data, "app.wasm")
+    module = decode(data, "app.wasm", features)
     with pytest.raises(Invalid) as caught:
         validate(module)
     return caught.value.message
@@ -220,11 +221,11 @@ def test_every_signature_is_what_the_format_says(row: Opcode) -> None:
         f"(module (func (param {signature_text(row.params)}) "
         f"(result {signature_text(row.results)}) {operands} {row.name}))"
     )
-    validate(decode(bytes(wasmtime.wat2wasm(right))))
+    validate(decode(bytes(wasmtime.wat2wasm(right)), features=ALL_FEATURES))
     wasmtime.Module.validate(wasmtime.Engine(), wasmtime.wat2wasm(right))
     if row.params:
         wrong = right.replace(f"(param {row.params[0]}", "(param externref", 1)
-        assert message(bytes(wasmtime.wat2wasm(wrong))).startswith(
+        assert message(bytes(wasmtime.wat2wasm(wrong)), ALL_FEATURES).startswith(
             f"type mismatch: {row.name} expected {row.params[0]}, got externref"
         )
 

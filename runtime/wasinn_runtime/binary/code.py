@@ -24,8 +24,9 @@ from wasinn_runtime.binary.reader import (
 from wasinn_runtime.errors import Malformed
 from wasinn_runtime.spec.limits import MAX_LOCALS, MAX_RESULTS
 from wasinn_runtime.spec.opcodes import (
-    NOT_THERE_YET,
+    BY_CODE,
     PREFIXES,
+    REFUSED,
     ROWS,
     Imm,
     Opcode,
@@ -160,7 +161,7 @@ def value_type(reader: Reader, features: frozenset[str]) -> ValType:
     if type_ is None:
         raise reader.malformed(f"malformed value type {code:#04x}", at)
     if type_ is ValType.V128 and "simd" not in features:
-        raise reader.malformed("malformed value type: v128 needs the feature simd", at)
+        raise reader.malformed(f"malformed value type: v128 {needs('simd')}", at)
     return type_
 
 
@@ -244,7 +245,7 @@ def _expression(
             pos += 1
             if offset >= 128:
                 offset, pos = unsigned(data, pos - 1, 32, where)
-            append((rows[byte], (align, offset), at))  # type: ignore[arg-type]
+            append((rows[byte], (align, offset, 0), at))  # type: ignore[arg-type]
         elif kind == _END:
             append((rows[byte], None, at))  # type: ignore[arg-type]
             if not may_else:
@@ -260,12 +261,13 @@ def _expression(
             found = rows[byte]
             if found is None:
                 if byte not in PREFIXES:
-                    raise Malformed(_illegal(f"{byte:#04x}"), at, where)
+                    raise Malformed(_illegal(byte, f"{byte:#04x}"), at, where)
                 number, pos = unsigned(data, pos, 32, where)
                 # A code has room for 16 bits of number; more would run into the prefix.
                 found = dispatch.prefixed.get(prefixed(byte, number)) if number < 1 << 16 else None
                 if found is None:
-                    raise Malformed(_illegal(f"{byte:#04x} {number}"), at, where)
+                    code = prefixed(byte, number) if number < 1 << 16 else -1
+                    raise Malformed(_illegal(code, f"{byte:#04x} {number}"), at, where)
             if found.imm is Imm.NONE:
                 if found.name == "else":
                     if not (may_else and may_else[-1]):
@@ -280,11 +282,18 @@ def _expression(
     raise _unfinished(data, limit, where)
 
 
-def _illegal(what: str) -> str:
-    missing = NOT_THERE_YET.get(int(what.split()[0], 16))
-    if missing is not None:
-        return f"illegal opcode {what}: needs {missing}, not supported yet; compile without it"
-    return f"illegal opcode {what}: not an instruction, or of a feature that is not enabled"
+def _illegal(code: int, what: str) -> str:
+    row = BY_CODE.get(code)
+    if row is not None:
+        return f"illegal opcode {what}: {row.name} {needs(row.feature)}"
+    if code in REFUSED:
+        return f"illegal opcode {what}: needs {REFUSED[code]}, which is not supported"
+    return f"illegal opcode {what}: no such instruction"
+
+
+def needs(feature: str) -> str:
+    """How a refusal names what would be needed."""
+    return f"needs the feature {feature}, which is not enabled; compile without it, or enable it"
 
 
 def _unfinished(data: bytes, limit: int, where: str) -> Malformed:
@@ -366,4 +375,23 @@ def _immediate(
         if type_ is None:
             raise reader.malformed("malformed reference type", at)
         return type_
+    if imm is Imm.LANE:
+        return reader.byte()
+    if imm is Imm.V128:
+        reader.skip(16)
+        return int.from_bytes(reader.data[at : at + 16], "little")
+    if imm is Imm.LANES:
+        reader.skip(16)
+        return tuple(reader.data[at : at + 16])
+    if imm is Imm.MEMARG_LANE:
+        return (*_memarg(reader), reader.byte())
     raise NotImplementedError(f"no reader for immediates of {row.name}: {imm.value}")
+
+
+def _memarg(reader: Reader) -> tuple[int, int, int]:
+    """Alignment, offset and memory index of a memory access."""
+    at = reader.pos
+    align = reader.u32()
+    if align >= 32:
+        raise reader.malformed(f"malformed memop flags {align:#x}", at)
+    return align, reader.u32(), 0

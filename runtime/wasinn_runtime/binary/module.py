@@ -37,8 +37,9 @@ __all__ = [
 # (row, immediate, offset in the module). The immediate, by row.imm:
 #   NONE None · BLOCK: type index as int, a ValType, or None for [] -> [] · LABEL, FUNC, LOCAL,
 #   GLOBAL, TABLE, MEMORY, DATA, ELEM: int · LABELS: (tuple of labels, default) ·
-#   TYPE_TABLE: (type, table) · MEMARG: (log2 of alignment, offset) ·
-#   I32, I64: signed int · F32, F64: the bits as unsigned int · REF_TYPE: ValType ·
+#   TYPE_TABLE: (type, table) · MEMARG: (log2 of alignment, offset, memory) ·
+#   I32, I64: signed int · F32, F64, V128: the bits as unsigned int · REF_TYPE: ValType ·
+#   LANE: int · LANES: tuple of 16 int · MEMARG_LANE: MEMARG's three, and the lane ·
 #   TYPES: tuple of ValType · the two-index ones: (first, second) in binary order.
 Instruction = tuple[Opcode, object, int]
 ConstExpr = tuple[Instruction, ...]  # without the final end

@@ -23,6 +23,7 @@ from wasinn_runtime.lower.writer import (
     FunctionWriter,
     native_result,
 )
+from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import FuncType, ValType
@@ -526,7 +527,12 @@ def _stateful(f: _Lowering, row: Opcode, immediate: object) -> None:
 _DISPATCH.update(dict.fromkeys(MEANINGS, _numeric))
 _DISPATCH.update(dict.fromkeys(STATE_MEANINGS, _stateful))
 
-_missing = [row.name for row in ROWS if row.meaning[0] not in _DISPATCH]
+SSA_FEATURES = FEATURES_2_0
+"""The features whose instructions this lowering knows."""
+
+_missing = [
+    row.name for row in ROWS if row.feature in SSA_FEATURES and row.meaning[0] not in _DISPATCH
+]
 if _missing:
     raise ValueError(f"instructions without a meaning: {', '.join(_missing)}")
 

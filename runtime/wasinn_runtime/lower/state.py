@@ -84,7 +84,8 @@ def _wide(w: FunctionWriter, value: str) -> str:
 
 def _address(f: Frame, immediate: object, index: str) -> str:
     """Address of an access. Bounds are the guard pages' affair: index + offset < 8 GiB."""
-    _, offset = _pair(immediate)
+    assert isinstance(immediate, tuple)
+    offset = immediate[1]
     base = f.memory_base(0)
     if not index.startswith("%"):
         place = (int(index) & 0xFFFFFFFF) + offset

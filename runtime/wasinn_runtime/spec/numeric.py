@@ -17,6 +17,7 @@ import struct
 from collections.abc import Callable
 
 from wasinn_runtime.errors import Trap, UsageError
+from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ValType
@@ -452,7 +453,7 @@ def _twins(rows: list[Opcode]) -> dict[Opcode, _Twin]:
     return found
 
 
-_TWINS = _twins(ROWS)
+_TWINS = _twins([row for row in ROWS if row.feature in FEATURES_2_0])
 
 NUMERIC_ROWS = tuple(_TWINS)
 """The rows that :func:`evaluate` takes, in the table's order."""

@@ -110,7 +110,7 @@ def _local_types(params: _Types, runs: list[tuple[int, ValType]]) -> Sequence[Va
 
 # How the main loop treats a row; the numbers follow how often code needs them.
 _GET, _PUSH, _UNARY, _BINARY, _SET, _TEE, _LOAD, _STORE, _FAMILY = range(9)
-_SIMPLE = {Imm.NONE, Imm.I32, Imm.I64, Imm.F32, Imm.F64}
+_SIMPLE = {Imm.NONE, Imm.I32, Imm.I64, Imm.F32, Imm.F64, Imm.V128}
 # kind, operand types (deepest first) and result as far as the kind has them, alignment in log2
 _Plan = tuple[int, Any, Any, Any, int]
 
@@ -507,9 +507,26 @@ class FunctionValidator:
             self._data(imm)
         elif what is Imm.ELEM:
             self._elements(imm)
+        elif what is Imm.LANE:
+            self._lane(imm)
+        elif what is Imm.LANES:
+            assert isinstance(imm, tuple)
+            self._lane(max(imm))
+        elif what is Imm.MEMARG_LANE:
+            assert isinstance(imm, tuple)
+            if imm[0] > self.row.access_bytes.bit_length() - 1:
+                self._memory_access(self.row, imm, self.at)
+            self._memory(imm[2])
+            self._lane(imm[3])
         elif isinstance(imm, tuple):
             self._pair(what, *imm)
         self._typed(self.row, self.at)
+
+    def _lane(self, lane: object) -> None:
+        assert isinstance(lane, int)
+        if lane >= self.row.lanes:
+            count = self.row.lanes
+            raise self._invalid(f"invalid lane index {lane}: {self.row.name} has {count} lanes")
 
     def _pair(self, what: Imm, first: int, second: int) -> None:
         if what is Imm.DATA_MEMORY:
