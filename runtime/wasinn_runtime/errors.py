@@ -4,6 +4,7 @@ WasinnError
 ├── Malformed            bytes that are not a WebAssembly module
 ├── Invalid              a module that breaks a validation rule
 ├── LinkError            an import that is missing or does not match
+├── UnusableImage        an AOT file that is damaged, or made for something else than this
 ├── Trap                 the guest did what the specification stops; ``code`` is its text
 │   ├── Exhaustion       call stack exhausted
 │   └── Interrupted      a deadline passed or somebody cancelled the call
@@ -28,6 +29,7 @@ __all__ = [
     "Malformed",
     "MemoryAccessError",
     "Trap",
+    "UnusableImage",
     "UsageError",
     "ValueRangeError",
     "WasinnError",
@@ -77,6 +79,20 @@ class Invalid(ModuleError):
 
 class LinkError(WasinnError):
     """An import has no definition, or one of another kind or type."""
+
+
+class UnusableImage(WasinnError):
+    """An AOT file that can not be run here.
+
+    Args:
+        reason: what was expected, what is in the file, what to do.
+        where: name of the file.
+    """
+
+    def __init__(self, reason: str, where: str) -> None:
+        self.reason = reason
+        self.where = where
+        super().__init__(f"{where}: {reason}")
 
 
 class Trap(WasinnError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["compiled", "machine_identity"]
+__all__ = ["compiled", "llvmlite_version", "machine_identity"]
 
 _CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU part")
 
@@ -31,15 +32,27 @@ def machine_identity() -> str:
                 break  # the first processor; the others are alike
             if line.partition("\t")[0].strip(" :") in _CPU_FIELDS:
                 digest.update(line.encode())
-    spec = importlib.util.find_spec("llvmlite")
-    if spec is None or spec.origin is None:
-        raise UsageError("llvmlite is not installed; install it with: pip install 'llvmlite>=0.50'")
-    package = Path(spec.origin).parent
+    package = _llvmlite()
     digest.update((package / "_version.py").read_bytes())
     for library in sorted((package / "binding").glob("libllvmlite*")):
         info = library.stat()
         digest.update(f"{library.name} {info.st_size} {info.st_mtime_ns}".encode())
     return digest.hexdigest()
+
+
+def _llvmlite() -> Path:
+    spec = importlib.util.find_spec("llvmlite")
+    if spec is None or spec.origin is None:
+        raise UsageError("llvmlite is not installed; install it with: pip install 'llvmlite>=0.50'")
+    return Path(spec.origin).parent
+
+
+@cache
+def llvmlite_version() -> str:
+    """The version of the package that brings LLVM, found without loading either."""
+    text = (_llvmlite() / "_version.py").read_text(encoding="utf-8")
+    found = re.search(r"^version_version = '([^']+)'", text, re.MULTILINE)
+    return found.group(1) if found else "unknown"
 
 
 def compiled(

@@ -5,15 +5,23 @@ llvmlite takes a lock of its own around every LLVM call and releases the GIL mea
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from wasinn_runtime.engines.targets import Architecture, cpu_features, host_architecture
 from wasinn_runtime.errors import Internal
 
-__all__ = ["Target", "host_target", "to_assembly", "to_object"]
+__all__ = ["Stage", "Target", "host_target", "llvm_version", "target_for", "to_assembly"]
+__all__ += ["to_object"]
+
+#: Told when a stage of LLVM's work ends: its name and the seconds that it took.
+Stage = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +37,54 @@ class Target:
 @cache
 def host_target() -> Target:
     """This machine."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     return Target(
         triple=llvm.get_process_triple(),
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
-        llvm_version=".".join(map(str, llvm.llvm_version_info)),
+        llvm_version=llvm_version(),
     )
 
 
+def llvm_version() -> str:
+    """The version of LLVM itself, such as ``22.1.0``."""
+    return ".".join(map(str, llvm.llvm_version_info))
+
+
+def target_for(architecture: Architecture, cpu: str) -> Target:
+    """A CPU of any architecture; ``native`` is this machine's own.
+
+    Raises:
+        UsageError: no such CPU is known.
+    """
+    if cpu == "native" and architecture is host_architecture():
+        host = host_target()
+        return Target(architecture.triple, host.cpu, _fixed_width(host.features), llvm_version())
+    features = cpu_features(architecture, cpu)
+    words = ",".join(f"+{name}" for name in features)
+    return Target(architecture.triple, cpu, _fixed_width(words), llvm_version())
+
+
+def _fixed_width(features: str) -> str:
+    """Without vectors whose size only the running CPU knows: no frame could be measured."""
+    if "sve" not in features:
+        return features
+    words = [w for w in features.split(",") if not w[1:].startswith(("sve", "sme"))]
+    return ",".join([*words, "-sve"])
+
+
+@cache
+def _initialise(machine: str) -> None:
+    """Make LLVM ready for a CPU; for another than this machine's, it takes all of them."""
+    if machine == os.uname().machine:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+    else:
+        llvm.initialize_all_targets()
+        llvm.initialize_all_asmprinters()
+
+
 def _machine(target: Target, opt_level: int) -> Any:
+    _initialise(target.triple.partition("-")[0])
     # Small code, placed anywhere: LLVM's default for JITs calls even neighbours by 64-bit address.
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu,
@@ -50,7 +95,14 @@ def _machine(target: Target, opt_level: int) -> Any:
     )
 
 
-def _optimised(ir: str, target: Target, opt_level: int, verify: bool) -> tuple[Any, Any]:
+def _quiet(name: str, seconds: float) -> None:
+    """Nobody wants to know how long a stage took."""
+
+
+def _optimised(
+    ir: str, target: Target, opt_level: int, verify: bool, stage: Stage
+) -> tuple[Any, Any]:
+    began = time.perf_counter()
     machine = _machine(target, opt_level)
     try:
         module = llvm.parse_assembly(ir)
@@ -62,7 +114,9 @@ def _optimised(ir: str, target: Target, opt_level: int, verify: bool) -> tuple[A
             "This is a defect of wasinn; please report it with the module."
         ) from error
     module.triple = target.triple
+    stage("parse", time.perf_counter() - began)
     if opt_level:
+        began = time.perf_counter()
         # The vectorisers are what makes guest loops as fast as native ones.
         options = llvm.PipelineTuningOptions(speed_level=opt_level)
         options.loop_vectorization = opt_level >= 2
@@ -70,24 +124,31 @@ def _optimised(ir: str, target: Target, opt_level: int, verify: bool) -> tuple[A
         options.loop_interleaving = opt_level >= 2
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
+        stage("optimise", time.perf_counter() - began)
     return machine, module
 
 
-def to_object(ir: str, target: Target, opt_level: int, verify: bool = False) -> bytes:
+def to_object(
+    ir: str, target: Target, opt_level: int, verify: bool = False, stage: Stage = _quiet
+) -> bytes:
     """Compile LLVM IR text to an object file.
 
     Args:
         opt_level: 0 to 3, LLVM's optimisation level.
         verify: run LLVM's verifier first (for tests; our IR is correct by construction).
+        stage: told of each stage: parse, optimise, generate.
 
     Raises:
         Internal: LLVM rejects the text.
     """
-    machine, module = _optimised(ir, target, opt_level, verify)
-    return bytes(machine.emit_object(module))
+    machine, module = _optimised(ir, target, opt_level, verify, stage)
+    began = time.perf_counter()
+    image = bytes(machine.emit_object(module))
+    stage("generate", time.perf_counter() - began)
+    return image
 
 
 def to_assembly(ir: str, target: Target, opt_level: int) -> str:
     """Compile LLVM IR text to assembly, for people."""
-    machine, module = _optimised(ir, target, opt_level, verify=True)
+    machine, module = _optimised(ir, target, opt_level, True, _quiet)
     return str(machine.emit_assembly(module))

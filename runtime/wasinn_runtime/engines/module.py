@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.aot import AotCode, is_aot, load_image
 from wasinn_runtime.engines.engine import Engine
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.llvm_jit import checked_ir
 from wasinn_runtime.engines.modes import CODE_OF_MODE, ModuleCode
+from wasinn_runtime.errors import UsageError
 from wasinn_runtime.lower.units import escaping_functions, layout_of
 from wasinn_runtime.spec.opcodes import FEATURES_2_0
 from wasinn_runtime.spec.types import ExternKind, ExternType
@@ -36,11 +39,23 @@ class Module:
     def __init__(
         self, engine: Engine, data: bytes | bytearray | memoryview, name: str = "<module>"
     ) -> None:
+        content = bytes(data)
+        if is_aot(content):
+            # Native code: nobody who expects a sandboxed module may run it by accident.
+            raise UsageError(
+                f"{name} is an AOT file, not a module; it holds native code, which no sandbox "
+                "holds: if you trust it as you trust a program, load it with Module.from_aot"
+            )
+        self._set_up(engine, decode(content, name, FEATURES_2_0), CODE_OF_MODE[engine.config.mode])
+
+    def _set_up(
+        self, engine: Engine, parsed: ParsedModule, code: Callable[[Module], ModuleCode]
+    ) -> None:
         self.engine = engine
-        self.parsed = decode(bytes(data), name, FEATURES_2_0)
+        self.parsed = parsed
         self.layout = layout_of(self.parsed)
         self.escaping: Sequence[int] = escaping_functions(self.parsed)
-        self.code: ModuleCode = CODE_OF_MODE[engine.config.mode](self)
+        self.code: ModuleCode = code(self)
         self._data = ctypes.c_char_p(self.parsed.data)
         self.data_address = ctypes.cast(self._data, ctypes.c_void_p).value or 0
         types = [self.parsed.func_type(i) for i in self.escaping]
@@ -61,6 +76,32 @@ class Module:
         """
         return cls(engine, Path(path).read_bytes(), os.fspath(path))
 
+    @classmethod
+    def from_aot(
+        cls,
+        engine: Engine,
+        image: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        name: str | None = None,
+        *,
+        source: bytes | None = None,
+    ) -> Module:
+        """Load what ``wasinn compile`` made. It is native code: trust it as you trust a program.
+
+        Args:
+            engine: for whose stores; its mode does not matter.
+            image: the file's path, or its bytes.
+            name: what to call it in messages; the path by default.
+            source: the module that it must have been compiled from, if that is to be checked.
+
+        Raises:
+            OSError: it can not be read.
+            UnusableImage: it is damaged, or made for something else than this.
+        """
+        loaded = load_image(image, name=name, source=source)
+        module = cls.__new__(cls)
+        module._set_up(engine, loaded.parsed, lambda m: AotCode(m, loaded))
+        return module
+
     @staticmethod
     def validate(data: bytes | bytearray | memoryview, name: str = "<module>") -> None:
         """Decode and validate only.
@@ -71,14 +112,20 @@ class Module:
         validate(decode(bytes(data), name, FEATURES_2_0))
 
     def llvm_ir(self) -> str:
-        """The LLVM IR generated for it, before optimisation."""
+        """The LLVM IR generated for it, before optimisation.
+
+        Raises:
+            UsageError: it came from an AOT file, where there are no bodies.
+        """
+        if isinstance(self.code, AotCode) and not self.code.has_bodies:
+            raise UsageError(f"{self.parsed.where} holds compiled code only, no WebAssembly code")
         return checked_ir(self.parsed)
 
     def assembly(self) -> str:
         """The machine code LLVM makes of it, as text."""
         from wasinn_runtime.engines.llvm import host_target, to_assembly
 
-        return to_assembly(checked_ir(self.parsed), host_target(), self.engine.config.opt_level)
+        return to_assembly(self.llvm_ir(), host_target(), self.engine.config.opt_level)
 
     @property
     def imports(self) -> list[tuple[str, str, ExternType]]:

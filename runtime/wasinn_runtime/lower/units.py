@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from wasinn_runtime.abi.layout import (
     SLOT_BYTES,
@@ -20,10 +22,13 @@ from wasinn_runtime.lower.writer import (
     FunctionWriter,
     native_result,
 )
+from wasinn_runtime.spec.opcodes import Imm
 from wasinn_runtime.spec.types import ExternKind, FuncType, ValType
 
 __all__ = [
     "ENTRIES_SYMBOL",
+    "Part",
+    "callees",
     "escaping_functions",
     "layout_of",
     "module_unit",
@@ -44,13 +49,23 @@ declare void @wasinn_table_fill(ptr, ptr, i64) nounwind
 # says, and not loop for ever; C compilers have turned the useful ones into loops already.
 # split-stack: LLVM begins each function that has a frame by comparing where the frame would end,
 # spills and inlined callees included, with the thread's limit, and calls __morestack below it. Only
-# LLVM knows how large a frame is: a check written here would have to guess.
-_FUNCTION_ATTRIBUTES = 'nounwind "disable-tail-calls"="true" "split-stack"'
-# The second set is for functions that LLVM could not optimise in reasonable time.
-_ATTRIBUTES = f"""
-attributes #0 = {{ {_FUNCTION_ATTRIBUTES} }}
-attributes #1 = {{ {_FUNCTION_ATTRIBUTES} optnone noinline }}
+# LLVM knows how large a frame is: a check written here would have to guess. It has none for
+# aarch64; there the linker writes the same check into room that LLVM leaves (frame_checks.py).
+_STACK_CHECKS = {
+    "x86_64": '"split-stack"',
+    "aarch64": 'uwtable "patchable-function-entry"="6"',
+}
+
+
+def _attributes(machine: str) -> str:
+    """The second set is for functions that LLVM could not optimise in reasonable time."""
+    common = f'nounwind "disable-tail-calls"="true" {_STACK_CHECKS[machine]}'
+    return f"""
+attributes #0 = {{ {common} }}
+attributes #1 = {{ {common} optnone noinline }}
 """
+
+
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A
 # thousand results are 5 MB, since their type is spelled out with each.
 _IR_BYTES, _IR_BYTES_PER_BYTE = 32 << 20, 250
@@ -91,23 +106,63 @@ def escaping_functions(module: ParsedModule) -> list[int]:
     return sorted(found)
 
 
-def module_unit(module: ParsedModule, bodies: Iterable[tuple[int, Body]]) -> str:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of a module's functions, to be compiled apart from the others.
+
+    Attributes:
+        own: the functions whose code it holds.
+        shared: those of them that the other parts call or that the table of entries names.
+        copies: functions of other parts that it may inline, without keeping their code.
+        has_entries: whether it holds the table of entries.
+    """
+
+    own: frozenset[int]
+    shared: frozenset[int] = frozenset()
+    copies: frozenset[int] = frozenset()
+    has_entries: bool = True
+
+
+def callees(body: Body) -> set[int]:
+    """The functions that a body calls by number, imported ones among them."""
+    found = set()
+    for row, immediate, _ in body.instructions:
+        if row.imm is Imm.FUNC and row.meaning[0] != "ref.func":
+            assert isinstance(immediate, int)
+            found.add(immediate)
+    return found
+
+
+def module_unit(
+    module: ParsedModule,
+    bodies: Iterable[tuple[int, Body]],
+    part: Part | None = None,
+    machine: str = "",
+) -> str:
     """All functions of a validated module, and the table of those reachable by reference.
 
     Args:
         module: the module.
-        bodies: every defined function's index (imports first) with its decoded body.
+        bodies: every defined function's index (imports first) with its decoded body; of a part,
+            its own and the copies.
+        part: which part of the module this is; None for all of it.
+        machine: the CPU's name in triples; this machine's by default.
 
     Raises:
         Invalid: it would become far more IR than its size explains.
     """
     layout = layout_of(module)
     places = {index: i for i, index in enumerate(escaping_functions(module))}
-    parts = [METADATA, _DECLARATIONS, _ATTRIBUTES]
+    parts = [METADATA, _DECLARATIONS, _attributes(machine or os.uname().machine)]
     room = _IR_BYTES + _IR_BYTES_PER_BYTE * len(module.data)
+    used: set[int] = set()
     for index, body in bodies:
-        parts.append(lower_function(module, layout, places, index, body))
-        room -= len(parts[-1])
+        text = lower_function(module, layout, places, index, body)
+        if part is not None:
+            used |= callees(body)
+            text = _linked(text, index, part)
+        parts.append(text)
+        room -= len(text)
         if room < 0:
             raise Invalid(
                 "module too complex: its functions would become far more code than its "
@@ -116,10 +171,34 @@ def module_unit(module: ParsedModule, bodies: Iterable[tuple[int, Body]]) -> str
                 module.where,
                 module.function_label(index),
             )
-    entries = [f"ptr @{native_name(i)}" for i in places if i >= module.imported_functions]
-    listed = ", ".join(entries)
-    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(entries)} x ptr] [{listed}]")
+    reachable = [i for i in places if i >= module.imported_functions]
+    if part is not None:
+        if part.has_entries:
+            used.update(reachable)
+        elsewhere = used - part.own - part.copies
+        parts.extend(
+            _declaration(module, i) for i in sorted(elsewhere) if i >= module.imported_functions
+        )
+    if part is None or part.has_entries:
+        listed = ", ".join(f"ptr @{native_name(i)}" for i in reachable)
+        parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(reachable)} x ptr] [{listed}]")
     return "\n".join(parts)
+
+
+def _linked(text: str, index: int, part: Part) -> str:
+    """A function's definition, with who may see it."""
+    if index in part.copies:
+        return text.replace("define internal ", "define available_externally hidden ", 1)
+    if index in part.shared:
+        return text.replace("define internal ", "define hidden ", 1)
+    return text
+
+
+def _declaration(module: ParsedModule, index: int) -> str:
+    ty = module.func_type(index)
+    params = "".join(f", {LLVM_TYPE[t]}" for t in ty.params)
+    result = native_result(ty)
+    return f"declare hidden fastcc {result} @{native_name(index)}(ptr swiftself{params})"
 
 
 # --- trampolines --------------------------------------------------------------------------------
@@ -136,7 +215,7 @@ def trampoline_names(ty: FuncType) -> tuple[str, str]:
 
 def trampoline_unit(types: Iterable[FuncType]) -> str:
     """For each signature: an array entry that calls the native one, and the other way round."""
-    parts = [METADATA, _DECLARATIONS, _ATTRIBUTES]
+    parts = [METADATA, _DECLARATIONS, _attributes(os.uname().machine)]
     for ty in types:
         enter, spill = trampoline_names(ty)
         parts.append(_enter(ty, enter))

@@ -1,0 +1,285 @@
+"""Compiling the parts of a module in processes of their own, since LLVM takes turns within one.
+
+The processes run this Python with ``serve``, get the module once and then parts to compile, over
+pipes. They end when their input does, or when the process that started them ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.errors import (
+    Internal,
+    Invalid,
+    LimitExceeded,
+    Malformed,
+    UsageError,
+    WasinnError,
+)
+from wasinn_runtime.lower.units import Part
+from wasinn_runtime.valid.validate import validate
+
+if TYPE_CHECKING:
+    from wasinn_runtime.engines.aot_compile import AotOptions, Progress
+    from wasinn_runtime.engines.llvm import Target
+
+__all__ = ["compile_parts", "serve"]
+
+_FRAME = struct.Struct("<IQ")
+_PROGRAM = "from wasinn_runtime.engines.parallel import serve; serve()"
+_SET_DEATH_SIGNAL = 1  # prctl
+_Message = Mapping[str, Any]
+# What compiling may raise.
+_KINDS: dict[str, Callable[..., WasinnError]] = {
+    kind.__name__: kind for kind in (Internal, Invalid, LimitExceeded, Malformed, UsageError)
+}
+
+
+def compile_parts(
+    parsed: ParsedModule,
+    parts: Sequence[Part],
+    target: Target,
+    options: AotOptions,
+    stage: Callable[[str, float], None],
+    tell: Progress,
+) -> list[bytes]:
+    """Compile parts, each in one of ``options.jobs`` processes.
+
+    Args:
+        stage: told of each stage's seconds.
+        tell: told how far it is.
+
+    Returns:
+        An object file for each part, in order.
+
+    Raises:
+        Malformed, Invalid: why it is not a module.
+        Internal: a process ended before its work did.
+    """
+    team = _Team(parsed, parts, target, options, stage, tell)
+    try:
+        return team.run()
+    except (Malformed, Invalid):
+        validate(parsed)  # of several defects, tell the one that one process would
+        raise
+
+
+class _Team:
+    """The processes, and a thread here to talk to each."""
+
+    def __init__(
+        self,
+        parsed: ParsedModule,
+        parts: Sequence[Part],
+        target: Target,
+        options: AotOptions,
+        stage: Callable[[str, float], None],
+        tell: Progress,
+    ) -> None:
+        self.parsed, self.parts = parsed, parts
+        self.hello = {
+            "name": parsed.where,
+            "features": sorted(parsed.features),
+            "target": asdict(target),
+            "opt_level": options.opt_level,
+            "verify_ir": options.verify_ir,
+        }
+        self.jobs = min(options.jobs, len(parts))
+        self.stage, self.tell = stage, tell
+        self.objects: list[bytes] = [b""] * len(parts)
+        self.waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in range(len(parts)):
+            self.waiting.put(number)
+        self.events: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self) -> list[bytes]:
+        first = self.parsed.imported_functions
+        sizes = [
+            sum(self.parsed.code[i - first].end - self.parsed.code[i - first].start for i in p.own)
+            for p in self.parts
+        ]
+        done, total = 0, sum(sizes)
+        self.tell("compile", 0, total)
+        threads = []
+        try:
+            for _ in range(self.jobs):
+                process = _start()
+                self.processes.append(process)
+                # A daemon: nothing waits for it when the compilation is given up.
+                thread = threading.Thread(target=self._drive, args=(process,), daemon=True)
+                thread.start()
+                threads.append(thread)
+            for _ in self.parts:
+                number, outcome = self.events.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                done += sizes[number]
+                self.tell("compile", done, total)
+        finally:
+            for process in self.processes:
+                process.kill()
+            for thread in threads:
+                thread.join()
+            for process in self.processes:
+                _close(process)
+        return self.objects
+
+    def _drive(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            _send(process.stdin, self.hello, self.parsed.data)
+            while True:
+                try:
+                    number = self.waiting.get_nowait()
+                except queue.Empty:
+                    return
+                part = self.parts[number]
+                _send(process.stdin, _as_message(part), b"")
+                answer, image = _receive(process.stdout)
+                if "error" in answer:
+                    raise _revived(answer["error"])
+                for name, seconds in answer["seconds"]:
+                    self.stage(name, seconds)
+                self.objects[number] = image
+                self.events.put((number, None))
+        except (OSError, EOFError) as error:
+            code = process.wait()
+            ended = f"signal {-code}" if code < 0 else f"status {code}"
+            self.events.put(
+                (-1, _because(Internal(f"a compiling process ended by {ended}"), error))
+            )
+        except BaseException as error:
+            self.events.put((-1, error))
+
+
+def _because(error: WasinnError, cause: BaseException) -> WasinnError:
+    error.__cause__ = cause
+    return error
+
+
+def _start() -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise UsageError("this process does not know its Python, so it compiles with one job only")
+    # Where this process found its modules, and nowhere else: not the working directory.
+    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            # What was not written any more is not missed.
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _send(pipe: BinaryIO | Any, message: _Message, content: bytes) -> None:
+    text = json.dumps(message).encode()
+    pipe.write(_FRAME.pack(len(text), len(content)))
+    pipe.write(text)
+    pipe.write(content)
+    pipe.flush()
+
+
+def _receive(pipe: BinaryIO | Any) -> tuple[dict[str, Any], bytes]:
+    text_bytes, content_bytes = _FRAME.unpack(_exactly(pipe, _FRAME.size))
+    message = json.loads(_exactly(pipe, text_bytes))
+    return message, _exactly(pipe, content_bytes)
+
+
+def _exactly(pipe: BinaryIO | Any, count: int) -> bytes:
+    data: bytes = pipe.read(count)
+    if len(data) != count:
+        raise EOFError
+    return data
+
+
+def _as_message(part: Part) -> _Message:
+    return {
+        "own": sorted(part.own),
+        "shared": sorted(part.shared),
+        "copies": sorted(part.copies),
+        "has_entries": part.has_entries,
+    }
+
+
+def _as_part(message: _Message) -> Part:
+    sets = {key: frozenset(message[key]) for key in ("own", "shared", "copies")}
+    return Part(**sets, has_entries=message["has_entries"])
+
+
+def _described(error: WasinnError) -> _Message:
+    kind = type(error).__name__
+    if isinstance(error, Malformed | Invalid):
+        arguments = [error.message, error.offset, error.where, error.function]
+    else:
+        arguments = [str(error)]
+    return {"kind": kind, "arguments": arguments}
+
+
+def _revived(message: _Message) -> WasinnError:
+    """The error that a process met, as the one that it was."""
+    return _KINDS[message["kind"]](*message["arguments"])
+
+
+# --- the other side -------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Compile parts as they come, until the input ends."""
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    # Ctrl-C goes to all processes of a terminal; whoever started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing but messages may come that way
+    from wasinn_runtime.engines.aot_compile import object_of_part
+    from wasinn_runtime.engines.llvm import Target
+
+    try:
+        hello, data = _receive(source)
+        parsed = decode(data, hello["name"], frozenset(hello["features"]))
+        target = Target(**hello["target"])
+        while True:
+            message, _ = _receive(source)
+            seconds: list[tuple[str, float]] = []
+            try:
+                image = object_of_part(
+                    parsed,
+                    _as_part(message),
+                    target,
+                    hello["opt_level"],
+                    hello["verify_ir"],
+                    lambda name, spent: seconds.append((name, spent)),  # noqa: B023
+                )
+            except WasinnError as error:
+                _send(sink, {"error": _described(error)}, b"")
+            else:
+                _send(sink, {"seconds": seconds}, image)
+    except (EOFError, BrokenPipeError):
+        return
