@@ -21,23 +21,31 @@ class Kernel:
 
     Attributes:
         name: the file's name without ``.c``.
-        group: what it stresses: integer, float, memory, calls, indirect or branches.
-        timed_n: ``n`` for a run of about half a second natively.
-        tiny_n: ``n`` for a run of at most some milliseconds, for warming up and for tests.
+        group: what it stresses: integer, float, memory, calls, indirect, branches, programs (of
+            more than one kind) or simd (vectors, in the source and in the module).
+        timed_n: ``n`` for a run of about a tenth of a second natively.
+        slow_n: ``n`` for a run of about a hundredth of a second natively, for interpreters.
+        tiny_n: ``n`` for a run of at most some milliseconds, for checking and for tests.
     """
 
     name: str
     group: str
     timed_n: int
+    slow_n: int
     tiny_n: int
+
+    @property
+    def simd(self) -> bool:
+        return self.group == "simd"
 
     @property
     def source(self) -> Path:
         return _FOLDER / f"{self.name}.c"
 
     @property
-    def header(self) -> Path:
-        return _FOLDER / "kernel.h"
+    def headers(self) -> tuple[Path, ...]:
+        names = ("kernel.h", "simd.h") if self.simd else ("kernel.h",)
+        return tuple(_FOLDER / name for name in names)
 
     @property
     def wasm(self) -> Path:
@@ -45,24 +53,36 @@ class Kernel:
 
 
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("crc32", "integer", 2_500, 3),
-    Kernel("sha256", "integer", 90_000, 20),
-    Kernel("sieve", "integer", 500, 2),
-    Kernel("blur", "integer", 800, 2),
-    Kernel("mandelbrot", "float", 1_700, 40),
-    Kernel("nbody", "float", 4_000_000, 1_000),
-    Kernel("matmul", "float", 270, 1),
-    Kernel("spectral_norm", "float", 2_700, 50),
-    Kernel("fft", "float", 1_100, 2),
-    Kernel("triad", "memory", 50, 1),
-    Kernel("list_chase", "memory", 2_500, 1),
-    Kernel("memmove", "memory", 15_000, 5),
-    Kernel("fib", "calls", 40, 18),
-    Kernel("ackermann", "calls", 90, 1),
-    Kernel("dispatch", "indirect", 250, 1),
-    Kernel("heapsort", "indirect", 180, 2),
-    Kernel("quicksort", "branches", 90, 1),
-    Kernel("bytecode", "branches", 100_000, 300),
+    Kernel("crc32", "integer", 570, 63, 3),
+    Kernel("sha256", "integer", 16_000, 1_600, 20),
+    Kernel("sieve", "integer", 120, 16, 2),
+    Kernel("blur", "integer", 180, 19, 2),
+    Kernel("mandelbrot", "float", 790, 260, 40),
+    Kernel("nbody", "float", 750_000, 99_000, 1_000),
+    Kernel("matmul", "float", 53, 6, 1),
+    Kernel("spectral_norm", "float", 1_200, 410, 50),
+    Kernel("fft", "float", 240, 19, 2),
+    Kernel("triad", "memory", 12, 1, 1),
+    Kernel("list_chase", "memory", 660, 62, 1),
+    Kernel("memmove", "memory", 3_600, 370, 5),
+    Kernel("fib", "calls", 38, 33, 18),
+    Kernel("ackermann", "calls", 21, 3, 1),
+    Kernel("dispatch", "indirect", 47, 6, 1),
+    Kernel("heapsort", "indirect", 40, 5, 2),
+    Kernel("quicksort", "branches", 20, 3, 1),
+    Kernel("bytecode", "branches", 30_000, 4_000, 300),
+    Kernel("coremark", "programs", 1_500, 180, 8),
+    Kernel("json", "programs", 850, 93, 3),
+    Kernel("wordpiece", "programs", 230, 24, 1),
+    Kernel("regex", "programs", 51, 7, 1),
+    Kernel("sobel", "programs", 240, 26, 2),
+    Kernel("simd_saxpy", "simd", 52_000, 5_700, 10),
+    Kernel("simd_dot", "simd", 23_000, 2_600, 5),
+    Kernel("simd_blend", "simd", 3_900, 430, 3),
+    Kernel("simd_mandelbrot", "simd", 2_100, 680, 40),
+    Kernel("simd_scan", "simd", 16_000, 1_600, 5),
+    Kernel("simd_dot16", "simd", 10_000, 800, 10),
+    Kernel("simd_nbody", "simd", 150_000, 16_000, 200),
 )
 
 

@@ -1,132 +1,101 @@
-"""The compute table: each kernel natively, in wasmtime and in wasinn, in one process."""
+"""The kernels table: our optimised code, compiled at load and ahead of time, against native code,
+wasmtime and WAMR's ahead-of-time code. A view of a field; measures nothing itself.
+"""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from benchmarks.catalogue import Kernel
-from benchmarks.errors import BenchmarkError
-from benchmarks.measure import Sample, Samples, geometric_mean, interleave, median_ratio, timed
+from benchmarks.field import BASE, Field, Fields
 from benchmarks.report import Bar, Json, Result, Table
-from benchmarks.runners import NativeRunner, Run, Runner, WasinnRunner, WasmtimeRunner
 
-__all__ = ["KernelTimes", "measure_compute", "measure_kernel"]
+__all__ = ["NAMES", "compute_table", "mean_rows", "ratio_cell", "unmeasured"]
 
-_NATIVE_BAR = 1.10
-_WASMTIME_BAR = 0.85
+_JIT, _AOT, _TUNED, _WASMTIME, _WAMR = "llvm-jit", "aot", "native tuned", "wasmtime", "WAMR AOT"
+NAMES = (BASE, _TUNED, _WASMTIME, _WAMR, _JIT, _AOT)
 
-_BASELINE, _TUNED, _WASMTIME, _WASINN = "native", "native tuned", "wasmtime", "wasinn"
+_PAIRS = (
+    (_JIT, BASE),
+    (_JIT, _TUNED),
+    (_JIT, _WASMTIME),
+    (_JIT, _WAMR),
+    (_AOT, BASE),
+    (_AOT, _WASMTIME),
+    (_AOT, _WAMR),
+    (_WASMTIME, BASE),
+)
 
-
-@dataclass(frozen=True, slots=True)
-class KernelTimes:
-    """One kernel's samples by runner, and the checksum all of them agreed on."""
-
-    kernel: Kernel
-    checksum: int
-    samples: dict[str, Samples]
-
-    def ratio(self, name: str, base: str) -> float:
-        """Processor time of ``name`` over ``base``: the median over the rounds."""
-        return median_ratio(self.samples[name].cpu_s, self.samples[base].cpu_s)
+_LIMITS = {BASE: 1.05, _WASMTIME: 0.70, _WAMR: 0.80}
+_SINGLE_LIMIT = 1.30
 
 
-def measure_kernel(kernel: Kernel, runners: Sequence[Runner], rounds: int) -> KernelTimes:
-    """Time one kernel in every runner, in turns.
-
-    Raises:
-        BenchmarkError: two runners give different checksums.
-    """
-    runs = {runner.name: runner.load(kernel) for runner in runners}
-    agree(kernel, {name: run(kernel.tiny_n) for name, run in runs.items()})
-    checksums: dict[str, int] = {}
-
-    def contestant(name: str, run: Run) -> Callable[[], Sample]:
-        def work() -> None:
-            checksums[name] = run(kernel.timed_n)
-
-        return lambda: timed(work)
-
-    samples = interleave({name: contestant(name, run) for name, run in runs.items()}, rounds)
-    return KernelTimes(kernel, agree(kernel, checksums), samples)
+def ratio_cell(ratio: float | None) -> str:
+    """A ratio for a table."""
+    return "-" if ratio is None else f"{ratio:.2f}"
 
 
-def agree(kernel: Kernel, checksums: dict[str, int]) -> int:
-    """The checksum, if all are the same.
-
-    Raises:
-        BenchmarkError: they are not.
-    """
-    if len(set(checksums.values())) != 1:
-        raise BenchmarkError(f"{kernel.name}: the checksums differ: {checksums}")
-    return next(iter(checksums.values()))
-
-
-def measure_compute(
-    kernels: Sequence[Kernel], rounds: int, progress: Callable[[str], None]
-) -> Result:
-    """Time all kernels and hold the geometric means against the bars.
+def mean_rows(field: Field, pairs: Sequence[tuple[str, str]], lead: int) -> list[tuple[str, ...]]:
+    """Geometric means over scalar kernels, over SIMD kernels and over all.
 
     Args:
-        progress: told each kernel's name before it is measured.
+        lead: how many cells stand before the ratios.
     """
-    runners: list[Runner] = [
-        NativeRunner("baseline"),
-        NativeRunner("native"),
-        WasmtimeRunner(),
-        WasinnRunner(),
-    ]
-    times = []
-    for kernel in kernels:
-        progress(kernel.name)
-        times.append(measure_kernel(kernel, runners, rounds))
-    return _result(times, rounds)
+    rows = []
+    for what, simd in (("scalar", False), ("SIMD", True), ("all", None)):
+        if simd is not None and not any(k.simd == simd for k in field.kernels):
+            continue
+        cells = [ratio_cell(field.mean(name, base, simd)) for name, base in pairs]
+        rows.append((f"mean, {what}", *("" for _ in range(lead - 1)), *cells))
+    return rows
 
 
-def _result(times: Sequence[KernelTimes], rounds: int) -> Result:
-    columns = (
-        ("wasinn / native", _WASINN, _BASELINE),
-        ("wasinn / native tuned", _WASINN, _TUNED),
-        ("wasinn / wasmtime", _WASINN, _WASMTIME),
-        ("wasmtime / native", _WASMTIME, _BASELINE),
-    )
-    rows: list[tuple[str, ...]] = []
-    data: dict[str, Json] = {}
-    for t in times:
-        ratios = {heading: t.ratio(name, base) for heading, name, base in columns}
-        rows.append(
-            (
-                t.kernel.name,
-                t.kernel.group,
-                f"{statistics.median(t.samples[_BASELINE].cpu_s):.3f} s",
-                *(f"{ratio:.2f}" for ratio in ratios.values()),
-            )
-        )
-        data[t.kernel.name] = {
-            "group": t.kernel.group,
-            "n": t.kernel.timed_n,
-            "checksum": t.checksum,
-            "times": {name: s.to_json() for name, s in t.samples.items()},
-            "ratios": dict(ratios),
-        }
-    means = {
-        heading: geometric_mean(t.ratio(name, base) for t in times)
-        for heading, name, base in columns
-    }
-    rows.append(("geometric mean", "", "", *(f"{mean:.2f}" for mean in means.values())))
+def unmeasured(what: str, limit: float, field: Field, *names: str) -> str:
+    """A note in place of a bar whose figure there is not."""
+    missing = " and ".join(name for name in names if not field.has(name)) or "one of them"
+    return f"{what}, bar {limit:.2f}: not measured, without {missing}"
+
+
+def compute_table(fields: Fields) -> Result:
+    """Ratios of processor time, and the bars on their geometric means."""
+    field = fields.fast(NAMES)
+    rows = []
+    ratios: dict[str, Json] = {}
+    for kernel in field.kernels:
+        values = {f"{a} / {b}": field.ratio(kernel, a, b) for a, b in _PAIRS}
+        ratios[kernel.name] = dict(values)
+        base_s = statistics.median(field.samples[kernel.name][BASE].cpu_s)
+        cells = (ratio_cell(value) for value in values.values())
+        rows.append((kernel.name, kernel.group, f"{base_s * 1000:.0f} ms", *cells))
+    rows += mean_rows(field, _PAIRS, 3)
+    bars: list[Bar] = []
+    notes: list[str] = []
+    for ours in (_JIT, _AOT):
+        for base, limit in _LIMITS.items():
+            what = f"{ours} over {base}, geometric mean"
+            mean = field.mean(ours, base)
+            if mean is None:
+                notes.append(unmeasured(what, limit, field, ours, base))
+            else:
+                bars.append(Bar(what, mean, limit))
+        slow = [(field.ratio(k, ours, BASE) or 0.0, k.name) for k in field.kernels]
+        over = [f"{name} {ratio:.2f}" for ratio, name in sorted(slow, reverse=True)]
+        over = over[: sum(ratio > _SINGLE_LIMIT for ratio, _ in slow)]
+        if over:
+            notes.append(f"{ours} above {_SINGLE_LIMIT} times native: {', '.join(over)}")
     return Result(
         name="kernels",
         table=Table(
-            title=f"Compute kernels, processor time, median of {rounds} rounds (lower is better)",
-            headings=("kernel", "group", "native", *(heading for heading, _, _ in columns)),
+            title=f"Compute kernels, processor time, median of {field.rounds} rounds",
+            headings=("kernel", "group", "native", *(f"{a} / {b}" for a, b in _PAIRS)),
             rows=tuple(rows),
             left=2,
         ),
-        bars=(
-            Bar("geometric mean over native (baseline CPU)", means["wasinn / native"], _NATIVE_BAR),
-            Bar("geometric mean over wasmtime", means["wasinn / wasmtime"], _WASMTIME_BAR),
-        ),
-        data={"rounds": rounds, "kernels": data, "geometric_means": dict(means)},
+        bars=tuple(bars),
+        data={
+            "field": field.to_json(NAMES),
+            "ratios": ratios,
+            "means": {f"{a} / {b}": field.mean(a, b) for a, b in _PAIRS},
+        },
+        notes=(*notes, *field.notes(NAMES)),
     )

@@ -16,7 +16,7 @@ from benchmarks.report import Bar, Json, Result, Table
 __all__ = ["COUNT", "measure_instances"]
 
 COUNT = 1_000
-_BAR_MS = 1.0
+_BAR_US = 100.0
 
 # One with little memory and no data, one with 128 KiB and data segments, one with a table.
 _KERNELS = ("fib", "crc32", "dispatch")
@@ -75,7 +75,7 @@ def measure_instances(rounds: int, count: int = COUNT) -> Result:
     ways = (("one at a time", _one_at_a_time), ("all alive at the end", _all_alive))
     rows: list[tuple[str, ...]] = []
     data: dict[str, Json] = {}
-    worst_ms = 0.0
+    worst_us = 0.0
     for kernel in kernels_named(_KERNELS):
         ours, theirs = _in_wasinn(kernel), _in_wasmtime(kernel)
         for way, contestant in ways:
@@ -86,16 +86,16 @@ def measure_instances(rounds: int, count: int = COUNT) -> Result:
             for make in (ours, theirs):
                 make()
             samples = interleave(contestants, rounds)
-            each_ms = {
-                name: statistics.median(s.wall_s) * 1000 / count for name, s in samples.items()
+            each_us = {
+                name: statistics.median(s.wall_s) * 1e6 / count for name, s in samples.items()
             }
             ratio = median_ratio(samples["wasinn"].wall_s, samples["wasmtime"].wall_s)
-            worst_ms = max(worst_ms, each_ms["wasinn"])
+            worst_us = max(worst_us, each_us["wasinn"])
             rows.append(
                 (
                     kernel.name,
                     way,
-                    *(f"{value:.3f} ms" for value in each_ms.values()),
+                    *(f"{value:.0f} us" for value in each_us.values()),
                     f"{ratio:.2f}",
                 )
             )
@@ -111,6 +111,6 @@ def measure_instances(rounds: int, count: int = COUNT) -> Result:
             rows=tuple(rows),
             left=2,
         ),
-        bars=(Bar("slowest case, wall time", worst_ms, _BAR_MS, "ms"),),
+        bars=(Bar("slowest case, wall time", worst_us, _BAR_US, "us"),),
         data={"rounds": rounds, "count": count, "cases": data},
     )

@@ -37,20 +37,22 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A figure that has a limit: it is met when ``value`` is at most ``limit``."""
+    """A figure that has a limit: met when ``value`` is at most (or at least) ``limit``."""
 
     what: str
     value: float
     limit: float
     unit: str = "x"
+    at_least: bool = False
 
     @property
     def met(self) -> bool:
-        return self.value <= self.limit
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def __str__(self) -> str:
         verdict = "met" if self.met else "NOT MET"
-        return f"{self.what}: {self.value:.2f} {self.unit}, bar {self.limit:.2f}: {verdict}"
+        limit = f"at least {self.limit:.2f}" if self.at_least else f"{self.limit:.2f}"
+        return f"{self.what}: {self.value:.2f} {self.unit}, bar {limit}: {verdict}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,14 @@ def to_document(results: Sequence[Result]) -> dict[str, Json]:
     tables: dict[str, Json] = {}
     for result in results:
         bars: list[Json] = [
-            {"what": b.what, "value": b.value, "limit": b.limit, "unit": b.unit, "met": b.met}
+            {
+                "what": b.what,
+                "value": b.value,
+                "limit": b.limit,
+                "at_least": b.at_least,
+                "unit": b.unit,
+                "met": b.met,
+            }
             for b in result.bars
         ]
         tables[result.name] = {"data": result.data, "bars": bars, "notes": list(result.notes)}

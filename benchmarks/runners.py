@@ -1,4 +1,4 @@
-"""The ways to run a kernel: natively through ctypes, in wasmtime, in wasinn.
+"""The ways to run a kernel inside one process: natively, in wasmtime, in wasm3, in wasinn.
 
 A runner only loads; it measures nothing. What it gives is the kernel's ``run``, called in this
 process and this thread, so that all of them are timed alike.
@@ -7,17 +7,26 @@ process and this thread, so that all of them are timed alike.
 from __future__ import annotations
 
 import ctypes
+import importlib
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol, cast
 
 import wasmtime
 
 import wasinn_runtime as wasinn
-from benchmarks.catalogue import Kernel
 from benchmarks.errors import BenchmarkError
-from benchmarks.toolchain import build_native
 
-__all__ = ["NativeRunner", "Run", "Runner", "WasinnRunner", "WasmtimeRunner"]
+__all__ = [
+    "NativeRunner",
+    "Run",
+    "Runner",
+    "WasinnRunner",
+    "Wasm3Runner",
+    "WasmtimeRunner",
+    "has_wasm3",
+]
 
 Run = Callable[[int], int]
 
@@ -25,73 +34,88 @@ Run = Callable[[int], int]
 class Runner(Protocol):
     """A way to run kernels."""
 
-    @property
-    def name(self) -> str:
-        """Its column's heading."""
-
-    def load(self, kernel: Kernel) -> Run:
-        """Prepare one kernel in a fresh instance; compiling happens here."""
+    def load(self, file: Path) -> Run:
+        """Prepare one kernel's file in a fresh instance; compiling happens here."""
 
 
 class NativeRunner:
-    """The kernel as a shared library, compiled by zig for ``cpu``: "baseline" or "native"."""
+    """A shared library, through ctypes."""
 
-    def __init__(self, cpu: str) -> None:
-        self.cpu = cpu
-        self.name = "native" if cpu == "baseline" else "native tuned"
-
-    def load(self, kernel: Kernel) -> Run:
-        """See ``Runner``.
-
-        Raises:
-            BenchmarkError: zig is missing.
-        """
-        function = ctypes.CDLL(str(build_native(kernel, self.cpu))).run
+    def load(self, file: Path) -> Run:
+        """See ``Runner``."""
+        function = ctypes.CDLL(str(file)).run
         function.argtypes = [ctypes.c_int32]
         function.restype = ctypes.c_int64
         return cast(Run, function)
 
 
 class WasmtimeRunner:
-    """The module in wasmtime with its defaults: Cranelift, optimised for speed."""
-
-    name = "wasmtime"
+    """A module in wasmtime with its defaults: Cranelift, optimised for speed."""
 
     def __init__(self) -> None:
         self._engine = wasmtime.Engine()
 
-    def load(self, kernel: Kernel) -> Run:
+    def load(self, file: Path) -> Run:
         """See ``Runner``."""
         store = wasmtime.Store(self._engine)
-        module = wasmtime.Module(self._engine, _module_bytes(kernel))
+        module = wasmtime.Module(self._engine, file.read_bytes())
         function = wasmtime.Instance(store, module, []).exports(store)["run"]
         if not isinstance(function, wasmtime.Func):
-            raise BenchmarkError(f"{kernel.wasm.name}: export 'run' is not a function")
+            raise BenchmarkError(f"{file.name}: export 'run' is not a function")
         callee = function
         return lambda n: cast(int, callee(store, n))
 
 
-class WasinnRunner:
-    """The module in wasinn with its defaults."""
+def has_wasm3() -> bool:
+    """Whether the ``pywasm3`` package is there."""
+    return importlib.util.find_spec("wasm3") is not None
 
-    name = "wasinn"
+
+class Wasm3Runner:
+    """A module in wasm3, an interpreter in C, through its Python binding.
+
+    Raises:
+        BenchmarkError: the binding is not installed.
+    """
 
     def __init__(self) -> None:
-        self._engine = wasinn.Engine()
+        if not has_wasm3():
+            raise BenchmarkError("pywasm3 is not installed: pip install pywasm3")
+        self._wasm3 = importlib.import_module("wasm3")
+        self._kept: object = None
 
-    def load(self, kernel: Kernel) -> Run:
-        """See ``Runner``."""
-        store = wasinn.Store(self._engine)
-        module = wasinn.Module(self._engine, _module_bytes(kernel))
-        function = wasinn.Instance(store, module, []).exports["run"]
-        if not isinstance(function, wasinn.Func):
-            raise BenchmarkError(f"{kernel.wasm.name}: export 'run' is not a function")
+    def load(self, file: Path) -> Run:
+        """See ``Runner``.
+
+        Raises:
+            RuntimeError: wasm3 refuses the module.
+        """
+        environment = self._wasm3.Environment()
+        runtime = environment.new_runtime(1 << 20)
+        module = environment.parse_module(file.read_bytes())
+        runtime.load(module)
+        function = runtime.find_function("run")
+        self._kept = (environment, runtime, module)  # the function does not keep them alive
         return cast(Run, function)
 
 
-def _module_bytes(kernel: Kernel) -> bytes:
-    if not kernel.wasm.exists():
-        raise BenchmarkError(
-            f"{kernel.wasm.name} is missing; `python -m benchmarks build` makes it"
-        )
-    return kernel.wasm.read_bytes()
+class WasinnRunner:
+    """A module in wasinn with its defaults, in one mode.
+
+    Args:
+        mode: one of ``wasinn_runtime``'s modes.
+        cache: False compiles each time.
+    """
+
+    def __init__(self, mode: str | None = None, cache: bool = True) -> None:
+        config = wasinn.Config(cache=cache) if mode is None else wasinn.Config(mode, cache=cache)
+        self._engine = wasinn.Engine(config)
+
+    def load(self, file: Path) -> Run:
+        """See ``Runner``."""
+        store = wasinn.Store(self._engine)
+        module = wasinn.Module(self._engine, file.read_bytes(), file.name)
+        function = wasinn.Instance(store, module, []).exports["run"]
+        if not isinstance(function, wasinn.Func):
+            raise BenchmarkError(f"{file.name}: export 'run' is not a function")
+        return cast(Run, function)

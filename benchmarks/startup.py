@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,28 +9,13 @@ from pathlib import Path
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.measure import Sample, Samples, interleave, median_ratio
-from benchmarks.processes import ROOT, run_process
+from benchmarks.processes import ROOT, run_process, source_environment, wasinn_command
 from benchmarks.report import Bar, Result, Table
 
 __all__ = ["measure_demo", "measure_hello"]
 
 _HELLO_BAR = 2.0
 _DEMO_BAR_S = 5.0
-_SOURCE_FOLDERS = (".", "runtime", "backends", "models")
-
-
-def _wasinn_command() -> list[str]:
-    """The installed ``wasinn``, or the same from the source tree."""
-    installed = shutil.which("wasinn", path=str(Path(sys.executable).parent))
-    if installed is not None:
-        return [installed]
-    return [sys.executable, "-c", "from wasinn_host.cli.main import main; main()"]
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, with the source tree importable by both contestants alike."""
-    folders = [str((ROOT / folder).resolve()) for folder in _SOURCE_FOLDERS]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def _contestant(
@@ -57,10 +40,10 @@ def measure_hello(rounds: int) -> Result:
     if not guest.exists():
         raise BenchmarkError("examples/hello/hello.wasm is missing")
     app = str(guest.relative_to(ROOT))
-    script = Path(__file__).parent / "scripts" / "wasmtime_hello.py"
-    env = _environment()
+    script = Path(__file__).parent / "scripts" / "wasmtime_wasi.py"
+    env = source_environment()
     commands = {
-        "wasinn run": [*_wasinn_command(), "run", app],
+        "wasinn run": [*wasinn_command(), "run", app],
         "wasmtime script": [sys.executable, str(script), app],
     }
     # The first runs fill the caches; their output is what later ones are held against.

@@ -18,9 +18,19 @@ from benchmarks.catalogue import Kernel
 from benchmarks.errors import BenchmarkError
 from benchmarks.machine import processor_name
 
-__all__ = ["NATIVE_FLAGS", "WASM_FLAGS", "build_native", "build_wasm", "zig_version"]
+__all__ = [
+    "BUILD_FOLDER",
+    "NATIVE_FLAGS",
+    "WASM_FLAGS",
+    "build_native",
+    "build_native_file",
+    "build_wasm",
+    "compile_c",
+    "wasm_flags",
+    "zig_version",
+]
 
-_BUILD_FOLDER = Path(__file__).parent / ".build"
+BUILD_FOLDER = Path(__file__).parent / ".build"
 
 # What both sides share. WebAssembly has no fused multiply-add, so native code gets none either:
 # the checksums must agree.
@@ -38,14 +48,13 @@ _COMMON = (
 
 NATIVE_FLAGS = (*_COMMON, "-shared", "-fPIC", "-fvisibility=hidden")
 
-# WebAssembly 2.0 without SIMD; nothing that came later.
+# WebAssembly 2.0 without SIMD; nothing that came later. The kernels that are about SIMD add it.
 _WASM_FEATURES = "mvp+bulk_memory+multivalue+mutable_globals+nontrapping_fptoint+sign_ext"
 
 WASM_FLAGS = (
     *_COMMON,
     "-target",
     "wasm32-freestanding",
-    f"-mcpu={_WASM_FEATURES}",
     "-nostdlib",
     "-Wl,--no-entry",
     "-Wl,--strip-debug",
@@ -61,10 +70,19 @@ def zig_version() -> str | None:
     return importlib.metadata.version("ziglang")
 
 
-def _compile(flags: tuple[str, ...], source: Path, target: Path) -> None:
-    """Run the compiler; the target appears whole or not at all."""
+def wasm_flags(simd: bool = False) -> tuple[str, ...]:
+    """What a module is built with."""
+    return (*WASM_FLAGS, f"-mcpu={_WASM_FEATURES}{'+simd128' if simd else ''}")
+
+
+def compile_c(flags: tuple[str, ...], source: Path, target: Path) -> None:
+    """Run the compiler on one file; the target appears whole or not at all.
+
+    Raises:
+        BenchmarkError: zig is missing or the source does not compile.
+    """
     if zig_version() is None:
-        raise BenchmarkError("building a kernel takes zig's C compiler: pip install ziglang")
+        raise BenchmarkError("building C takes zig's compiler: pip install ziglang")
     unfinished = target.with_suffix(".unfinished")
     command = [sys.executable, "-m", "ziglang", "cc", *flags, "-o", str(unfinished), source.name]
     # From the source's folder, so that no path of this machine gets into the output.
@@ -81,14 +99,27 @@ def build_native(kernel: Kernel, cpu: str) -> Path:
         BenchmarkError: zig is missing or the source does not compile.
     """
     flags = (*NATIVE_FLAGS, f"-mcpu={cpu}")
-    digest = hashlib.sha256(kernel.source.read_bytes() + kernel.header.read_bytes())
+    return _kept(kernel.source, kernel.headers, flags, cpu)
+
+
+def build_native_file(source: Path) -> Path:
+    """Any one C file as a shared library for the baseline CPU, built when needed.
+
+    Raises:
+        BenchmarkError: zig is missing or the source does not compile.
+    """
+    return _kept(source, (), (*NATIVE_FLAGS, "-mcpu=baseline"), "baseline")
+
+
+def _kept(source: Path, headers: tuple[Path, ...], flags: tuple[str, ...], cpu: str) -> Path:
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in (source, *headers)))
     digest.update(
         repr((flags, zig_version(), processor_name() if cpu == "native" else "")).encode()
     )
-    target = _BUILD_FOLDER / f"{kernel.name}-{cpu}-{digest.hexdigest()[:16]}.so"
+    target = BUILD_FOLDER / f"{source.stem}-{cpu}-{digest.hexdigest()[:16]}.so"
     if not target.exists():
-        _BUILD_FOLDER.mkdir(exist_ok=True)
-        _compile(flags, kernel.source, target)
+        BUILD_FOLDER.mkdir(exist_ok=True)
+        compile_c(flags, source, target)
     return target
 
 
@@ -98,4 +129,4 @@ def build_wasm(kernel: Kernel) -> None:
     Raises:
         BenchmarkError: zig is missing or the source does not compile.
     """
-    _compile(WASM_FLAGS, kernel.source, kernel.wasm)
+    compile_c(wasm_flags(kernel.simd), kernel.source, kernel.wasm)

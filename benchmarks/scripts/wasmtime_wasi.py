@@ -1,6 +1,6 @@
 """Runs a WASI command in wasmtime, as ``wasinn run`` does: compiled code is kept between runs.
 
-Usage: python wasmtime_hello.py APP.wasm [ARGS...]
+Usage: python wasmtime_wasi.py APP.wasm [ARGS...]; where it is kept is the system's cache folder.
 """
 
 from __future__ import annotations
