@@ -103,7 +103,7 @@ class ScriptRunner:
 
     def __init__(self, mode: str) -> None:
         # Without the cache on disk: its key does not name the version of our own code.
-        self.engine = Engine(Config(mode=mode, cache=False, verify_ir=True))
+        self.engine = Engine(Config(mode=mode, validate="eager", cache=False, verify_ir=True))
         self.store = Store(self.engine)
         self.linker = Linker(self.engine)
         self.linker.allow_shadowing = True

@@ -32,6 +32,8 @@ class Config:
         cache: keep compiled code on disk.
         cache_dir: where; None for ``default_cache_dir()``.
         max_stack_bytes: stack that one call into a guest may use.
+        validate: ``lazy`` lets modes that make functions ready one by one also validate them then;
+            ``eager`` validates whole modules first.
         verify_ir: run LLVM's verifier on what we generate (slow; for tests).
     """
 
@@ -40,11 +42,14 @@ class Config:
     cache: bool = True
     cache_dir: Path | None = None
     max_stack_bytes: int = 1 << 20
+    validate: str = "lazy"
     verify_ir: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UsageError(f"unknown mode {self.mode!r}; there is {', '.join(MODES)}")
+        if self.validate not in ("lazy", "eager"):
+            raise UsageError(f"validate is {self.validate!r}; expected 'lazy' or 'eager'")
         if self.opt_level not in range(4):
             raise UsageError(f"opt_level is {self.opt_level}; expected 0, 1, 2 or 3")
 

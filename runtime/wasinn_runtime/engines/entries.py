@@ -37,6 +37,7 @@ class EntryTable:
         self._first = parsed.imported_functions
         self._cells = native.buffer(len(parsed.code) * CodeEntry.BYTES)
         self.address = ctypes.addressof(self._cells)
+        self._deferred = adapters.core.addresses["wasinn_prepare"]
 
     def entry(self, index: int) -> int:
         """The address of a function's CodeEntry."""
@@ -49,11 +50,17 @@ class EntryTable:
         """One field of a function's CodeEntry, by its offset."""
         return self._cells[(index - self._first) * _CELLS + field // 8]
 
-    def defer(self, index: int, token: int) -> None:
-        """Have a function made ready at its first call; ``token`` is the id of a LazyCode."""
-        self._set(index, CodeEntry.TOKEN, token)
-        self._set(index, CodeEntry.INDEX, index)
-        self._set(index, CodeEntry.ARRAY, self._adapters.core.addresses["wasinn_prepare"])
+    def defer_all(self, token: int) -> None:
+        """Have every function made ready at its first call; ``token`` is the id of a LazyCode."""
+        cells, count = self._cells, len(self._parsed.code)
+        deferred = self._deferred
+        cells[CodeEntry.ARRAY // 8 :: _CELLS] = [deferred] * count
+        cells[CodeEntry.TOKEN // 8 :: _CELLS] = [token] * count
+        cells[CodeEntry.INDEX // 8 :: _CELLS] = [*range(self._first, self._first + count)]
+
+    def is_deferred(self, index: int) -> bool:
+        """Whether nobody has made the function ready yet."""
+        return self.get(index, CodeEntry.ARRAY) == self._deferred
 
     def open(self, index: int) -> None:
         """Let compiled code call a function, whatever runs it."""
@@ -63,14 +70,12 @@ class EntryTable:
 
     def interpret(self, index: int, code: int, array: int) -> None:
         """Publish an interpreter's code; ``array`` is the interpreter's entry."""
-        self._set(index, CodeEntry.INDEX, index)
-        self._set(index, CodeEntry.ARRAY, array)
         self._set(index, CodeEntry.CODE, code)
+        self._set(index, CodeEntry.ARRAY, array)
 
     def compiled(self, index: int, address: int) -> None:
         """Publish machine code. Whoever calls from now on finds it; who runs, runs on."""
         enter, _ = self._adapters.trampolines(self._parsed.func_type(index))
         self._set(index, CodeEntry.NATIVE, address)
         self._set(index, CodeEntry.ARRAY, enter)
-        self._set(index, CodeEntry.INDEX, index)
         self._set(index, CodeEntry.CODE, 0)

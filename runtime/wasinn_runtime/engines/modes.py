@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.engines.fast_jit import FastJit
 from wasinn_runtime.engines.llvm_jit import LlvmJit
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class ModuleCode(Protocol):
         """Fill the module's table; its adapters are there by now."""
 
 
-CODE_OF_MODE: Mapping[str, Callable[[Module], ModuleCode]] = {"llvm-jit": LlvmJit}
+CODE_OF_MODE: Mapping[str, Callable[[Module], ModuleCode]] = {
+    "fast-jit": FastJit,
+    "llvm-jit": LlvmJit,
+}
 MODES = tuple(CODE_OF_MODE)
 DEFAULT_MODE = "llvm-jit"

@@ -6,10 +6,10 @@ validated must not come here. Never recurses on nesting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
-from wasinn_runtime.abi.layout import FuncRef, VMContext, VMLayout
+from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.errors import Invalid
@@ -19,6 +19,7 @@ from wasinn_runtime.lower.writer import (
     ELEMENT,
     INVARIANT,
     LLVM_TYPE,
+    STATE,
     UNPREDICTABLE,
     FunctionWriter,
     native_result,
@@ -79,8 +80,10 @@ class _Lowering:
         places: Mapping[int, int],
         index: int,
         body: Body,
+        unit: Container[int] | None,
     ) -> None:
         self.module = module
+        self.unit = unit
         self.layout = layout
         self.places = places
         self.type = module.func_type(index)
@@ -421,8 +424,14 @@ def _nop(f: _Lowering, row: Opcode, immediate: object) -> None:
 def _call(f: _Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     ty = f.module.func_type(immediate)
-    if immediate >= f.module.imported_functions:
+    number = immediate - f.module.imported_functions
+    if number >= 0 and (f.unit is None or immediate in f.unit):
         f.call(ty, f"@{native_name(immediate)}", "%vm")
+        return
+    if number >= 0:  # compiled apart, or not at all: its entry knows
+        entries = f.w.load_field("%vm", VMContext.ENTRIES, "ptr", INVARIANT)
+        entry = f.w.field(entries, number * CodeEntry.BYTES)
+        f.call(ty, f.w.load_field(entry, CodeEntry.NATIVE, "ptr", STATE), "%vm", entry)
         return
     reference = f.w.field("%vm", f.layout.imported_function(immediate))
     _call_reference(f, ty, reference)
@@ -538,7 +547,12 @@ if _missing:
 
 
 def lower_function(
-    module: ParsedModule, layout: VMLayout, places: Mapping[int, int], index: int, body: Body
+    module: ParsedModule,
+    layout: VMLayout,
+    places: Mapping[int, int],
+    index: int,
+    body: Body,
+    unit: Container[int] | None = None,
 ) -> str:
     """The LLVM IR text of one validated function.
 
@@ -548,6 +562,7 @@ def lower_function(
         places: which FuncRef belongs to a function that can be reached by reference.
         index: the function's index, imports first.
         body: its decoded body, after validation.
+        unit: the functions that are compiled together; None for the whole module.
 
     Returns:
         One ``define``; it refers to other functions by ``native_name``.
@@ -555,4 +570,4 @@ def lower_function(
     Raises:
         Invalid: it would become far more IR than its size explains.
     """
-    return _Lowering(module, layout, places, index, body).run()
+    return _Lowering(module, layout, places, index, body, unit).run()

@@ -32,6 +32,7 @@ __all__ = [
     "escaping_functions",
     "layout_of",
     "module_unit",
+    "preamble",
     "trampoline_names",
     "trampoline_unit",
 ]
@@ -64,6 +65,15 @@ def _attributes(machine: str) -> str:
 attributes #0 = {{ {common} }}
 attributes #1 = {{ {common} optnone noinline }}
 """
+
+
+def preamble(machine: str = "") -> str:
+    """What every unit begins with.
+
+    Args:
+        machine: the CPU's name in triples; this machine's by default.
+    """
+    return "\n".join((METADATA, _DECLARATIONS, _attributes(machine or os.uname().machine)))
 
 
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A
@@ -153,7 +163,7 @@ def module_unit(
     """
     layout = layout_of(module)
     places = {index: i for i, index in enumerate(escaping_functions(module))}
-    parts = [METADATA, _DECLARATIONS, _attributes(machine or os.uname().machine)]
+    parts = [preamble(machine)]
     room = _IR_BYTES + _IR_BYTES_PER_BYTE * len(module.data)
     used: set[int] = set()
     for index, body in bodies:
@@ -215,7 +225,7 @@ def trampoline_names(ty: FuncType) -> tuple[str, str]:
 
 def trampoline_unit(types: Iterable[FuncType]) -> str:
     """For each signature: an array entry that calls the native one, and the other way round."""
-    parts = [METADATA, _DECLARATIONS, _attributes(os.uname().machine)]
+    parts = [preamble()]
     for ty in types:
         enter, spill = trampoline_names(ty)
         parts.append(_enter(ty, enter))

@@ -1,0 +1,67 @@
+"""What the modes share that make a function ready only when it is called.
+
+Validation comes with it: a function that nobody calls is neither decoded nor validated, as the
+specification's appendix allows, unless the engine is told to validate eagerly.
+
+Source: WebAssembly core specification 3.0, appendix "Implementation limitations", validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from typing import TYPE_CHECKING
+
+from wasinn_runtime.binary.code import Body, decode_body
+from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+
+if TYPE_CHECKING:
+    from wasinn_runtime.engines.module import Module
+
+__all__ = ["Lazy"]
+
+
+class Lazy:
+    """A module whose functions become ready one by one. Modes override ``make_ready``."""
+
+    def __init__(self, module: Module) -> None:
+        self.engine = module.engine
+        self.parsed = module.parsed
+        self.layout = module.layout
+        self.places = {index: i for i, index in enumerate(module.escaping)}
+        self.imported = module.parsed.imported_functions
+        self._lock = threading.RLock()
+        self.digest = hashlib.sha256(self.parsed.data).digest()
+        if module.engine.config.validate == "eager":
+            validate(self.parsed)
+        else:
+            validate_sections(self.parsed)
+
+    def publish(self, entries: EntryTable) -> None:
+        """Let each function become ready at its first call."""
+        self.entries = entries
+        entries.defer_all(id(self))
+        for index in self.places:
+            if index >= self.imported:
+                entries.open(index)
+
+    def body(self, index: int) -> Body:
+        """A function's body, decoded and validated.
+
+        Raises:
+            Malformed, Invalid: why the module can not run it.
+        """
+        body = decode_body(self.parsed, index - self.imported)
+        validate_function(self.parsed, index - self.imported, body)
+        return body
+
+    def prepare(self, index: int) -> None:
+        """See ``machine.lazy.LazyCode``. Threads that come at once wait for the first."""
+        with self._lock:
+            if self.entries.is_deferred(index):
+                self.make_ready(index)
+
+    def make_ready(self, index: int) -> None:
+        """Put working entries in place of function ``index``'s."""
+        raise NotImplementedError

@@ -1,0 +1,41 @@
+"""Some of a module's functions as one unit of LLVM IR: what lazy and tiered modes compile.
+
+Calls inside the group are direct, so that LLVM may inline them; all others go through the callee's
+CodeEntry, whatever runs it at the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from wasinn_runtime.abi.layout import VMLayout
+from wasinn_runtime.binary.code import Body
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.ssa import lower_function, native_name
+from wasinn_runtime.lower.units import ENTRIES_SYMBOL, preamble
+
+__all__ = ["group_unit"]
+
+
+def group_unit(
+    module: ParsedModule, layout: VMLayout, places: Mapping[int, int], bodies: Mapping[int, Body]
+) -> str:
+    """The functions, and a table of their entries in the order given.
+
+    Args:
+        module: the module they belong to.
+        layout: of its VMContext.
+        places: which FuncRef belongs to a function that can be reached by reference.
+        bodies: the decoded, validated bodies by function index, imports counted.
+
+    Raises:
+        Invalid: a function would become far more IR than its size explains.
+    """
+    parts = [preamble()]
+    parts.extend(
+        lower_function(module, layout, places, index, body, bodies)
+        for index, body in bodies.items()
+    )
+    listed = ", ".join(f"ptr @{native_name(index)}" for index in bodies)
+    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(bodies)} x ptr] [{listed}]")
+    return "\n".join(parts)
