@@ -1,4 +1,4 @@
-"""Each compute kernel gives one checksum in every mode, natively and in every peer. Times nothing."""
+"""Each compute kernel gives one checksum in every mode, natively, in the peers. Times nothing."""
 
 from __future__ import annotations
 
