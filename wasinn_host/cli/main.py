@@ -20,6 +20,7 @@ __all__ = ["COMMANDS", "execute", "main"]
 #: The subcommands, in the order of the help, and what each is for.
 COMMANDS: dict[str, str] = {
     "run": "Run a WebAssembly guest.",
+    "compile": "Compile a guest ahead of time.",
     "inspect": "Show what a module needs, offers and contains.",
     "backends": "List the plugins that run models, and why one does not.",
     "models": "List, fetch, build and check models.",

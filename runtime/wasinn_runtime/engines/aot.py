@@ -11,7 +11,6 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import ABI_VERSION
@@ -19,7 +18,6 @@ from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.aot_format import (
     HEAD_BYTES,
-    MAGIC,
     Facts,
     check_head,
     check_whole,
@@ -36,12 +34,7 @@ from wasinn_runtime.errors import UnusableImage
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["AotCode", "LoadedImage", "facts_of", "is_aot", "load_image", "usable_here"]
-
-
-def is_aot(head: bytes) -> bool:
-    """Whether a file that begins with these bytes (16 are enough) is meant as an AOT file."""
-    return head[: len(MAGIC)] == MAGIC
+__all__ = ["AotCode", "LoadedImage", "load_image", "open_image", "usable_here"]
 
 
 class _FunctionNames:
@@ -180,17 +173,23 @@ def load_image(
             mapped.release()
 
 
-def facts_of(path: str | os.PathLike[str]) -> Facts:
-    """What the header of an AOT file says; the file is checked for damage only.
+def open_image(data: bytes, where: str) -> tuple[Facts, bytes, dict[str, tuple[int, int]]]:
+    """Look into an AOT file, for this machine or another.
+
+    Args:
+        data: its bytes.
+        where: its name in messages.
+
+    Returns:
+        What its header says, the module without its code, offset and length of each section.
 
     Raises:
-        OSError: it can not be read.
         UnusableImage: it is damaged, or of another format.
     """
-    where = os.fspath(path)
-    data = Path(path).read_bytes()
     check_head(data[:HEAD_BYTES], len(data), where)
-    return check_whole(memoryview(data), where)[0]
+    facts, sections = check_whole(memoryview(data), where)
+    at, size = sections["module"]
+    return facts, data[at : at + size], sections
 
 
 def usable_here(facts: Facts, where: str) -> None:

@@ -23,7 +23,8 @@ from typing import Any
 
 from wasinn_runtime.errors import UnusableImage
 
-__all__ = ["FORMAT_VERSION", "HEAD_BYTES", "MAGIC", "Facts", "check_head", "check_whole", "pack"]
+__all__ = ["FORMAT_VERSION", "HEAD_BYTES", "MAGIC", "Facts", "check_head", "check_whole"]
+__all__ += ["is_aot", "pack"]
 
 # The second line tells people; the first byte, and the last two, tell damage by text tools.
 MAGIC = b"\x7fwasinn-aot\r\n\x1a\0\0"
@@ -78,6 +79,11 @@ class Facts:
     entries: int
     imports: Sequence[tuple[int, str, int]]
     unwind: Sequence[int]
+
+
+def is_aot(head: bytes) -> bool:
+    """Whether a file that begins with these bytes (16 are enough) is meant as an AOT file."""
+    return head[: len(MAGIC)] == MAGIC
 
 
 def pack(facts: Facts, sections: Mapping[str, tuple[bytes | bytearray, int]]) -> bytearray:

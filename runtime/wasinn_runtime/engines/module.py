@@ -9,7 +9,8 @@ from pathlib import Path
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.aot import AotCode, is_aot, load_image
+from wasinn_runtime.engines.aot import AotCode, load_image
+from wasinn_runtime.engines.aot_format import is_aot
 from wasinn_runtime.engines.engine import Engine
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.llvm_jit import checked_ir
@@ -44,7 +45,8 @@ class Module:
             # Native code: nobody who expects a sandboxed module may run it by accident.
             raise UsageError(
                 f"{name} is an AOT file, not a module; it holds native code, which no sandbox "
-                "holds: if you trust it as you trust a program, load it with Module.from_aot"
+                "holds: if you trust it as you trust a program, load it with Module.from_aot, or "
+                "run it under a name that ends in .aot"
             )
         self._set_up(engine, decode(content, name, FEATURES_2_0), CODE_OF_MODE[engine.config.mode])
 

@@ -12,6 +12,7 @@ from wasinn_host.cli.module_file import read_module
 from wasinn_host.cli.module_report import report_of
 from wasinn_host.cli.talk import put, safe
 from wasinn_runtime import Config, Engine, Module
+from wasinn_runtime.engines.aot_format import is_aot
 
 __all__ = ["inspect"]
 
@@ -57,14 +58,15 @@ def _externs(title: str, rows: list[Report]) -> Iterator[str]:
 @click.command(
     cls=Command,
     help="Show what a module needs, offers and contains: imports, exports, features, sections and "
-    "the biggest functions. The module is checked, not run.",
+    "the biggest functions. The module is checked, not run. Of an AOT file: what it was made for "
+    "and from, and whether it runs here.",
     examples=(
         "wasinn inspect examples/hello/hello.wasm",
         "wasinn inspect --json examples/rust-files/rust-files.wasm",
         "wasinn inspect --dump-asm benchmarks/kernels/fib.wasm",
     ),
 )
-@click.argument("file", metavar="APP.wasm", type=str)
+@click.argument("file", metavar="APP.wasm|APP.aot", type=str)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead.")
 @click.option("--all", "all_functions", is_flag=True, help="List all functions, by size.")
 @click.option("--dump-ir", is_flag=True, help="Print the LLVM IR made of it, before optimisation.")
@@ -74,6 +76,10 @@ def inspect(file: str, as_json: bool, all_functions: bool, dump_ir: bool, dump_a
     if as_json + dump_ir + dump_asm > 1:
         raise click.UsageError("give only one of --json, --dump-ir and --dump-asm")
     data = read_module(file)
+    if is_aot(data):
+        if dump_ir or dump_asm or all_functions:
+            raise click.UsageError(f"{file} is an AOT file: only --json can be given with it")
+        return _inspect_image(data, file, as_json)
     if dump_ir or dump_asm:
         module = Module(Engine(Config(cache=False)), data, file)
         put(module.llvm_ir() if dump_ir else module.assembly())
@@ -85,4 +91,20 @@ def inspect(file: str, as_json: bool, all_functions: bool, dump_ir: bool, dump_a
         put(json.dumps(report, indent=2) + "\n")
     else:
         put("\n".join(map(safe, _lines(report, all_functions))) + "\n")
+    return 0
+
+
+def _inspect_image(data: bytes, file: str, as_json: bool) -> int:
+    from wasinn_host.cli.image_report import image_lines, image_report
+
+    report = image_report(data, file)
+    if as_json:
+        import json
+
+        put(json.dumps(report, indent=2) + "\n")
+        return 0
+    lines = [*image_lines(report)]
+    for kind in ("imports", "exports"):
+        lines.extend(_externs(kind, report["module"][kind]))
+    put("\n".join(map(safe, lines)) + "\n")
     return 0
