@@ -8,6 +8,8 @@ else knows an offset. All structures are little endian with 8-byte cells.
     MemoryDef      one per linear memory; its base never moves
     TableDef       one per table; its base never moves
     CodeEntry      one per function of a module, shared by its instances: how it runs at the moment
+    TagDef         one per exception tag
+    ExceptionCell  one per exception that was thrown and may still be needed
     FuncRef        what a ``funcref`` points to: a function with its context and type
     HostContext    the context (instead of a VMContext) of a function written in Python
     Activation     one per call from Python into a guest: its arguments and results, and where
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from wasinn_runtime.spec.limits import MAX_PARAMS, MAX_RESULTS
 from wasinn_runtime.spec.types import ValType
 
 __all__ = [
@@ -26,11 +29,13 @@ __all__ = [
     "SLOT_BYTES",
     "Activation",
     "CodeEntry",
+    "ExceptionCell",
     "FuncRef",
     "HostContext",
     "MemoryDef",
     "StoreContext",
     "TableDef",
+    "TagDef",
     "VMContext",
     "VMLayout",
     "slot_cells",
@@ -50,12 +55,39 @@ class StoreContext:
     ACTIVATION = 16  # ptr: the innermost activation
     STACK_FLOOR = 24  # i64: lowest address of this thread's stack that guest code may ever reach
     STACK_BUDGET = 32  # i64: how many bytes of stack one call from Python may use
+    STACK_TOP = 40  # i64: where the stack of the outermost activation begins
     # The interpreters' stacks share one region: values grow up, control frames grow down.
     VALUE_SP = 48  # ptr: the first free byte of the value stack
     CONTROL_SP = 56  # ptr: the lowest used byte of the control stack
     CURRENT = 64  # ptr: the CodeEntry that an interpreter runs, for the messages of traps
-    EXCEPTION = 72  # ptr: the exception that is being thrown
-    BYTES = 80
+    EXCEPTION = 72  # ptr: the exception that leaves an activation, or that Python throws
+    EXCEPTION_FREE = 80  # ptr: the first free cell for an exception
+    EXCEPTION_HEAP = 88  # i64: id() of the Python object that finds more of them
+    # What native calls pass beyond registers, arguments and results: see lower/convention.py.
+    EXCHANGE = 128
+    EXCHANGE_BYTES = 16 * max(MAX_PARAMS, MAX_RESULTS)
+    BYTES = 128 + EXCHANGE_BYTES
+
+
+class ExceptionCell:
+    """A thrown exception, and what an ``exnref`` points to. Aligned to 16 bytes."""
+
+    UNWIND = 0  # 32 bytes for the unwinder, zeroed when it is thrown
+    TAG = 32  # ptr TagDef; 0 in a free cell
+    PAYLOAD = 40  # ptr: the values in slots, inside the cell or elsewhere
+    SHARED = 48  # i64: 1 once guests may hold references, so that only a collection frees it
+    NEXT = 56  # ptr: links free cells, or those that were found alive
+    VALUES = 64
+    BYTES = 128
+    VALUE_CELLS = (BYTES - VALUES) // SLOT_BYTES
+
+
+class TagDef:
+    """What tells a tag from others is its address."""
+
+    CELLS = 0  # i64: slots of its values
+    SIGNATURE = 8  # i64: the process-wide number of its type
+    BYTES = 16
 
 
 class MemoryDef:
@@ -75,7 +107,7 @@ class TableDef:
 class CodeEntry:
     """Both entries take the CodeEntry itself, so that one stub serves all of a signature."""
 
-    NATIVE = 0  # ptr: fastcc, entry as nest, context as swiftself, then typed arguments
+    NATIVE = 0  # ptr: entry as nest, context as swiftself, arguments: see lower/convention.py
     ARRAY = 8  # ptr: void (entry, context, slots); arguments and results in 8-byte slots
     CODE = 16  # ptr: what an interpreter runs; 0 while there is none
     TOKEN = 24  # i64: id() of the Python object that answers for it
@@ -148,6 +180,7 @@ class VMLayout:
     data_segments: int
     element_segments: int
     escaping: int
+    tags: int = 0
 
     signatures_at: int = field(init=False)
     imports_at: int = field(init=False)
@@ -158,6 +191,7 @@ class VMLayout:
     data_at: int = field(init=False)
     elements_at: int = field(init=False)
     funcrefs_at: int = field(init=False)
+    tags_at: int = field(init=False)
     total_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +206,7 @@ class VMLayout:
             ("data_at", self.data_segments, VMContext.SEGMENT_BYTES),
             ("elements_at", self.element_segments, VMContext.SEGMENT_BYTES),
             ("funcrefs_at", self.escaping, FuncRef.BYTES),
+            ("tags_at", self.tags, 8),
         ):
             object.__setattr__(self, name, at)
             at = _align(at + count * size)
@@ -207,6 +242,10 @@ class VMLayout:
     def funcref(self, index: int) -> int:
         """The FuncRef of the index-th function that can be reached by reference."""
         return self.funcrefs_at + index * FuncRef.BYTES
+
+    def tag(self, index: int) -> int:
+        """The cell that holds the address of a tag's TagDef."""
+        return self.tags_at + index * 8
 
 
 def _align(offset: int) -> int:

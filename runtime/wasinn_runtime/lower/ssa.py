@@ -6,13 +6,25 @@ validated must not come here. Never recurses on nesting.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.errors import Invalid
+from wasinn_runtime.lower.convention import (
+    arguments,
+    give,
+    native_name,
+    native_params,
+    native_result,
+    opaque,
+    receive,
+    results,
+    tail_name,
+)
+from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
 from wasinn_runtime.lower.state import STATE_MEANINGS, table_element, table_size
 from wasinn_runtime.lower.writer import (
@@ -22,14 +34,13 @@ from wasinn_runtime.lower.writer import (
     STATE,
     UNPREDICTABLE,
     FunctionWriter,
-    native_result,
 )
 from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = ["lower_function", "native_name"]
+__all__ = ["Lowering", "lower_function", "native_name"]
 
 _BLOCKS = frozenset({"block", "loop", "if"})
 
@@ -41,11 +52,6 @@ _LINES, _LINES_PER_BYTE = 20_000, 5
 # out. A switch of as many cases is as deep; nobody has more locals, loops or divisions in one
 # function but to annoy.
 _DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
-
-
-def native_name(index: int) -> str:
-    """The symbol of a defined function, ``index`` counting imports first."""
-    return f"f{index}"
 
 
 @dataclass(slots=True)
@@ -67,10 +73,7 @@ class _Block:
         return self.type.params if self.kind == "loop" else self.type.results
 
 
-_Handler = Callable[["_Lowering", Opcode, object], None]
-
-
-class _Lowering:
+class Lowering:
     """The state while one function is written. Implements ``lower.state.Frame``."""
 
     def __init__(
@@ -100,12 +103,12 @@ class _Lowering:
         self.locals = [*self.type.params]
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
-        params = ", ".join(f"{LLVM_TYPE[t]} %p{i}" for i, t in enumerate(self.type.params))
-        # swiftself keeps the context in one register across calls (r13 on x86-64, x20 on aarch64).
+        self.makes_tail_calls = False
         context = f"ptr nonnull swiftself align 16 dereferenceable({layout.total_bytes}) %vm"
+        self._signature = f"({context}{native_params(self.type)})"
         self.w = FunctionWriter(
             f"define internal fastcc {native_result(self.type)} @{native_name(index)}"
-            f"({context}{', ' if params else ''}{params}) #0"
+            f"{self._signature} #0"
         )
 
     # -- services of Frame -----------------------------------------------------------------------
@@ -139,11 +142,29 @@ class _Lowering:
                 )
             elif family == "select" and immediate is None:
                 immediate = (self.body.select_types[at],)
-            _DISPATCH[family](self, row, immediate)
+            HANDLERS[family](self, row, immediate)
             position += 1
         if self._is_awkward():
             lines[0] = lines[0].replace(" #0 {", " #1 {")
-        return self.w.finish()
+        if not self.makes_tail_calls:
+            return self.w.finish()
+        lines[0] = lines[0].replace(f"@{native_name(self._index)}(", f"@{tail_name(self._index)}(")
+        return self.w.finish() + "\n" + self._preserving_entry()
+
+    def _preserving_entry(self) -> str:
+        """What callers by name call: it comes back with the context where it was."""
+        ty, name = self.type, native_name(self._index)
+        result = native_result(ty)
+        w = FunctionWriter(f"define internal fastcc {result} @{name}{self._signature} #0")
+        context = f"ptr swiftself {opaque(w, '%vm')}"
+        call = f"notail call fastcc {result} @{tail_name(self._index)}({context}"
+        call += f"{native_params(ty)}) noinline"
+        if result == "void":
+            w.do(call)
+            w.do("ret void")
+        else:
+            w.do(f"ret {result} {w.let(call)}")
+        return w.finish()
 
     def _too_complex(self, at: int) -> Invalid:
         label = self.module.function_label(self._index)
@@ -182,17 +203,18 @@ class _Lowering:
                 depth += 1
             elif family == "end" or (family == "else" and depth == 0):
                 if depth == 0:
-                    _DISPATCH[family](self, row, immediate)
+                    HANDLERS[family](self, row, immediate)
                     return position + 1
                 depth -= 1
             position += 1
 
     def _prologue(self) -> None:
         w = self.w
+        values = receive(w, self.type, "%vm")
         for i, ty in enumerate(self.locals):
             w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
         for i, ty in enumerate(self.locals):
-            value = f"%p{i}" if i < len(self.type.params) else _ZERO[ty]
+            value = values[i] if i < len(values) else _ZERO[ty]
             w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
         for i in range(len(self.module.memories)):
             place = self.layout.memory(i) + VMContext.RESOURCE_BASE
@@ -238,32 +260,33 @@ class _Lowering:
         return results
 
     def do_return(self, values: list[str]) -> None:
-        w = self.w
-        if len(values) <= 1:
-            w.do(f"ret {native_result(self.type)} {values[0]}" if values else "ret void")
-            return
-        struct = native_result(self.type)
-        whole = "poison"
-        for i, (value, ty) in enumerate(zip(values, self.type.results, strict=True)):
-            whole = w.let(f"insertvalue {struct} {whole}, {LLVM_TYPE[ty]} {value}, {i}")
-        w.do(f"ret {struct} {whole}")
+        give(self.w, self.type, values, "%vm")
 
     def call(self, ty: FuncType, callee: str, context: str, entry: str = "") -> None:
-        """Call with the arguments on the stack; ``entry`` for a callee that may be a stub."""
+        """Call with the arguments on the stack; ``entry`` for a callee reached by a pointer."""
         w = self.w
-        args = self.pop(len(ty.params))
-        listed = [f"ptr nest {entry}"] if entry else []
-        listed.append(f"ptr swiftself {context}")
-        listed += [f"{LLVM_TYPE[t]} {v}" for t, v in zip(ty.params, args, strict=True)]
-        text = f"call fastcc {native_result(ty)} {callee}({', '.join(listed)})"
-        if not ty.results:
-            w.do(text)
-        elif len(ty.results) == 1:
-            self.stack.append(w.let(text))
-        else:
-            whole, struct = w.let(text), native_result(ty)
-            for i in range(len(ty.results)):
-                self.stack.append(w.let(f"extractvalue {struct} {whole}, {i}"))
+        listed = arguments(w, ty, self.pop(len(ty.params)), context)
+        nest = ""
+        if entry:
+            nest, context = f"ptr nest {entry}, ", opaque(w, context)
+        result = native_result(ty)
+        text = f"fastcc {result} {callee}({nest}ptr swiftself {context}{listed})"
+        returned = self.may_throw(text, result != "void")
+        self.stack.extend(results(w, ty, returned, "%vm"))
+
+    def may_throw(self, call: str, returns: bool) -> str:
+        """A call of guest code; the name of what it returned.
+
+        Args:
+            call: what follows the word ``call``.
+            returns: whether it returns a value.
+        """
+        # Not even the last call may become a jump: endless recursion must use up the stack.
+        text = f"notail call {call}"
+        if returns:
+            return self.w.let(text)
+        self.w.do(text)
+        return ""
 
 
 _ZERO = {
@@ -276,29 +299,18 @@ _ZERO = {
     ValType.EXTERNREF: "null",
 }
 
-_DISPATCH: dict[str, _Handler] = {}
-
-
-def _handler(family: str) -> Callable[[_Handler], _Handler]:
-    def register(function: _Handler) -> _Handler:
-        _DISPATCH[family] = function
-        return function
-
-    return register
-
-
 # --- blocks and branches ------------------------------------------------------------------------
 
 
-@_handler("block")
-def _block(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("block")
+def _block(f: Lowering, row: Opcode, immediate: object) -> None:
     ty = f.module.block_type(immediate)
     label = f.w.new_label("end")
     f.blocks.append(_Block("block", label, ty, len(f.stack) - len(ty.params)))
 
 
-@_handler("loop")
-def _loop(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("loop")
+def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
     w, ty = f.w, f.module.block_type(immediate)
     entry = f.pop(len(ty.params))
     block = _Block("loop", w.new_label("loop"), ty, len(f.stack))
@@ -313,8 +325,8 @@ def _loop(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.blocks.append(block)
 
 
-@_handler("if")
-def _if(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("if")
+def _if(f: Lowering, row: Opcode, immediate: object) -> None:
     w, ty = f.w, f.module.block_type(immediate)
     condition = f.condition()
     params = f.stack[len(f.stack) - len(ty.params) :]
@@ -326,8 +338,8 @@ def _if(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.blocks.append(block)
 
 
-@_handler("else")
-def _else(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("else")
+def _else(f: Lowering, row: Opcode, immediate: object) -> None:
     block = f.blocks[-1]
     if f.reachable:
         f.w.do(f"br label %{f.branch(0)}")
@@ -338,8 +350,8 @@ def _else(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.reachable = True
 
 
-@_handler("end")
-def _end(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("end")
+def _end(f: Lowering, row: Opcode, immediate: object) -> None:
     w, block = f.w, f.blocks[-1]
     if block.kind == "loop":
         f.blocks.pop()
@@ -373,15 +385,15 @@ def _end(f: _Lowering, row: Opcode, immediate: object) -> None:
             f.reachable = False
 
 
-@_handler("br")
-def _br(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("br")
+def _br(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     f.w.do(f"br label %{f.branch(immediate)}")
     f.reachable = False
 
 
-@_handler("br_if")
-def _br_if(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("br_if")
+def _br_if(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     condition = f.condition()
     after = f.w.new_label("next")
@@ -389,8 +401,8 @@ def _br_if(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.w.label(after)
 
 
-@_handler("br_table")
-def _br_table(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("br_table")
+def _br_table(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, tuple)
     labels, default = immediate
     value = f.stack.pop()
@@ -400,28 +412,28 @@ def _br_table(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.reachable = False
 
 
-@_handler("return")
-def _return(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("return")
+def _return(f: Lowering, row: Opcode, immediate: object) -> None:
     f.do_return(f.stack[len(f.stack) - len(f.type.results) :])
     f.reachable = False
 
 
-@_handler("unreachable")
-def _unreachable(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("unreachable")
+def _unreachable(f: Lowering, row: Opcode, immediate: object) -> None:
     f.w.trap(TrapCode.UNREACHABLE)
     f.reachable = False
 
 
-@_handler("nop")
-def _nop(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("nop")
+def _nop(f: Lowering, row: Opcode, immediate: object) -> None:
     pass
 
 
 # --- calls --------------------------------------------------------------------------------------
 
 
-@_handler("call")
-def _call(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("call")
+def _call(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     ty = f.module.func_type(immediate)
     number = immediate - f.module.imported_functions
@@ -437,7 +449,7 @@ def _call(f: _Lowering, row: Opcode, immediate: object) -> None:
     _call_reference(f, ty, reference)
 
 
-def _call_reference(f: _Lowering, ty: FuncType, reference: str) -> None:
+def _call_reference(f: Lowering, ty: FuncType, reference: str) -> None:
     """Call what a FuncRef stands for; the type is known to fit."""
     callee = f.w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
     context = f.w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
@@ -445,8 +457,8 @@ def _call_reference(f: _Lowering, ty: FuncType, reference: str) -> None:
     f.call(ty, callee, context, entry)
 
 
-@_handler("call_indirect")
-def _call_indirect(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("call_indirect")
+def _call_indirect(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, tuple)
     w = f.w
     type_index, table = immediate
@@ -465,31 +477,31 @@ def _call_indirect(f: _Lowering, row: Opcode, immediate: object) -> None:
 # --- parametric and local -----------------------------------------------------------------------
 
 
-@_handler("drop")
-def _drop(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("drop")
+def _drop(f: Lowering, row: Opcode, immediate: object) -> None:
     f.stack.pop()
 
 
-@_handler("local.get")
-def _local_get(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("local.get")
+def _local_get(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     f.stack.append(f.w.let(f"load {LLVM_TYPE[f.locals[immediate]]}, ptr %l{immediate}"))
 
 
-@_handler("local.set")
-def _local_set(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("local.set")
+def _local_set(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack.pop()}, ptr %l{immediate}")
 
 
-@_handler("local.tee")
-def _local_tee(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("local.tee")
+def _local_tee(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack[-1]}, ptr %l{immediate}")
 
 
-@_handler("const")
-def _const(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("const")
+def _const(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     assert row.results is not None
     ty = row.results[0]
@@ -497,8 +509,8 @@ def _const(f: _Lowering, row: Opcode, immediate: object) -> None:
     f.stack.append(float_immediate(ty, immediate) if is_float else str(immediate))
 
 
-@_handler("select")
-def _select(f: _Lowering, row: Opcode, immediate: object) -> None:
+@handler("select")
+def _select(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, tuple)
     t = LLVM_TYPE[immediate[0]]
     condition = f.condition()
@@ -523,24 +535,24 @@ _UNTYPED_OPERANDS = {
 }
 
 
-def _numeric(f: _Lowering, row: Opcode, immediate: object) -> None:
+def _numeric(f: Lowering, row: Opcode, immediate: object) -> None:
     assert row.params is not None
     f.stack.append(MEANINGS[row.meaning[0]](f.w, row, f.pop(len(row.params))))
 
 
-def _stateful(f: _Lowering, row: Opcode, immediate: object) -> None:
+def _stateful(f: Lowering, row: Opcode, immediate: object) -> None:
     count = _UNTYPED_OPERANDS[row.meaning[0]] if row.params is None else len(row.params)
     f.stack.extend(STATE_MEANINGS[row.meaning[0]](f, row, immediate, f.pop(count)))
 
 
-_DISPATCH.update(dict.fromkeys(MEANINGS, _numeric))
-_DISPATCH.update(dict.fromkeys(STATE_MEANINGS, _stateful))
+HANDLERS.update(dict.fromkeys(MEANINGS, _numeric))
+HANDLERS.update(dict.fromkeys(STATE_MEANINGS, _stateful))
 
 SSA_FEATURES = FEATURES_2_0
 """The features whose instructions this lowering knows."""
 
 _missing = [
-    row.name for row in ROWS if row.feature in SSA_FEATURES and row.meaning[0] not in _DISPATCH
+    row.name for row in ROWS if row.feature in SSA_FEATURES and row.meaning[0] not in HANDLERS
 ]
 if _missing:
     raise ValueError(f"instructions without a meaning: {', '.join(_missing)}")
@@ -570,4 +582,4 @@ def lower_function(
     Raises:
         Invalid: it would become far more IR than its size explains.
     """
-    return _Lowering(module, layout, places, index, body, unit).run()
+    return Lowering(module, layout, places, index, body, unit).run()

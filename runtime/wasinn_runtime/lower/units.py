@@ -15,12 +15,20 @@ from wasinn_runtime.abi.layout import (
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.errors import Invalid
+from wasinn_runtime.lower.convention import (
+    arguments,
+    give,
+    native_params,
+    native_result,
+    opaque,
+    receive,
+    results,
+)
 from wasinn_runtime.lower.ssa import lower_function, native_name
 from wasinn_runtime.lower.writer import (
     LLVM_TYPE,
     METADATA,
     FunctionWriter,
-    native_result,
 )
 from wasinn_runtime.spec.opcodes import Imm
 from wasinn_runtime.spec.types import ExternKind, FuncType, ValType
@@ -206,8 +214,7 @@ def _linked(text: str, index: int, part: Part) -> str:
 
 def _declaration(module: ParsedModule, index: int) -> str:
     ty = module.func_type(index)
-    params = "".join(f", {LLVM_TYPE[t]}" for t in ty.params)
-    result = native_result(ty)
+    result, params = native_result(ty), native_params(ty, named=False)
     return f"declare hidden fastcc {result} @{native_name(index)}(ptr swiftself{params})"
 
 
@@ -243,47 +250,42 @@ def _places(types: Sequence[ValType]) -> Iterator[tuple[ValType, int]]:
 
 def _enter(ty: FuncType, name: str) -> str:
     w = FunctionWriter(f"define void @{name}(ptr %code, ptr %vm, ptr %slots) #0")
-    args = ["ptr nest %code", "ptr swiftself %vm"]
+    values = []
     for t, at in _places(ty.params):
         place = w.field("%slots", at)
-        args.append(f"{LLVM_TYPE[t]} {w.let(f'load {LLVM_TYPE[t]}, ptr {place}, align 8')}")
+        values.append(w.let(f"load {LLVM_TYPE[t]}, ptr {place}, align 8"))
     native = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.NATIVE)}")
-    call = f"call fastcc {native_result(ty)} {native}({', '.join(args)})"
-    if not ty.results:
+    listed = arguments(w, ty, values, "%vm")
+    context = opaque(w, "%vm")
+    call = f"notail call fastcc {native_result(ty)} {native}"
+    call += f"(ptr nest %code, ptr swiftself {context}{listed})"
+    if native_result(ty) == "void":
         w.do(call)
+        returned = ""
     else:
-        whole = w.let(call)
-        for i, (t, at) in enumerate(_places(ty.results)):
-            one = len(ty.results) == 1
-            value = whole if one else w.let(f"extractvalue {native_result(ty)} {whole}, {i}")
-            w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field('%slots', at)}, align 8")
+        returned = w.let(call)
+    found = results(w, ty, returned, "%vm")
+    for (t, at), value in zip(_places(ty.results), found, strict=True):
+        w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field('%slots', at)}, align 8")
     w.do("ret void")
     return w.finish()
 
 
 def _spill(ty: FuncType, name: str) -> str:
     """The native entry of whatever has none of its own: interpreted, lazy, or written in Python."""
-    params = "".join(f", {LLVM_TYPE[t]} %p{i}" for i, t in enumerate(ty.params))
+    result, params = native_result(ty), native_params(ty)
     w = FunctionWriter(
-        f"define fastcc {native_result(ty)} @{name}(ptr nest %code, ptr swiftself %vm{params}) #0"
+        f"define fastcc {result} @{name}(ptr nest %code, ptr swiftself %vm{params}) #0"
     )
     cells = max(slot_cells(ty.params), slot_cells(ty.results), 1)
     slots = w.let(f"alloca [{cells} x i64]")
-    for i, (t, at) in enumerate(_places(ty.params)):
-        w.do(f"store {LLVM_TYPE[t]} %p{i}, ptr {w.field(slots, at)}, align 8")
+    for (t, at), value in zip(_places(ty.params), receive(w, ty, "%vm"), strict=True):
+        w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field(slots, at)}, align 8")
     array = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.ARRAY)}")
-    w.do(f"call void {array}(ptr %code, ptr %vm, ptr {slots})")
-    results = [
-        (t, w.let(f"load {LLVM_TYPE[t]}, ptr {w.field(slots, at)}, align 8"))
+    w.do(f"notail call void {array}(ptr %code, ptr %vm, ptr {slots})")
+    values = [
+        w.let(f"load {LLVM_TYPE[t]}, ptr {w.field(slots, at)}, align 8")
         for t, at in _places(ty.results)
     ]
-    if not results:
-        w.do("ret void")
-    elif len(results) == 1:
-        w.do(f"ret {native_result(ty)} {results[0][1]}")
-    else:
-        whole = "poison"
-        for i, (t, value) in enumerate(results):
-            whole = w.let(f"insertvalue {native_result(ty)} {whole}, {LLVM_TYPE[t]} {value}, {i}")
-        w.do(f"ret {native_result(ty)} {whole}")
+    give(w, ty, values, "%vm")
     return w.finish()

@@ -7,14 +7,12 @@ costs 14.5 us a line, more than all of LLVM's code generation without optimisati
 from __future__ import annotations
 
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import FuncType, ValType
+from wasinn_runtime.spec.types import ValType
 
 __all__ = [
     "LLVM_TYPE",
     "METADATA",
     "FunctionWriter",
-    "native_params",
-    "native_result",
 ]
 
 LLVM_TYPE: dict[ValType, str] = {
@@ -35,31 +33,20 @@ METADATA = """
 !2 = !{!"vm state", !0, i64 0}
 !3 = !{!"global", !0, i64 0}
 !4 = !{!"table element", !0, i64 0}
+!5 = !{!"exchange", !0, i64 0}
 !11 = !{!1, !1, i64 0}
 !12 = !{!2, !2, i64 0}
 !13 = !{!3, !3, i64 0}
 !14 = !{!4, !4, i64 0}
+!15 = !{!5, !5, i64 0}
 !20 = !{!"branch_weights", i32 1, i32 1048575}
 !21 = !{}
 """
 LINEAR, STATE, GLOBAL, ELEMENT = "!tbaa !11", "!tbaa !12", "!tbaa !13", "!tbaa !14"
+EXCHANGE = "!tbaa !15"
 COLD = "!prof !20"
 INVARIANT = "!invariant.load !21"
 UNPREDICTABLE = "!unpredictable !21"
-
-
-def native_result(ty: FuncType) -> str:
-    """The LLVM result type of a native entry."""
-    if not ty.results:
-        return "void"
-    if len(ty.results) == 1:
-        return LLVM_TYPE[ty.results[0]]
-    return "{ " + ", ".join(LLVM_TYPE[t] for t in ty.results) + " }"
-
-
-def native_params(ty: FuncType) -> str:
-    """The LLVM parameter types of a native entry: the context, then the parameters."""
-    return ", ".join(["ptr", *(LLVM_TYPE[t] for t in ty.params)])
 
 
 class FunctionWriter:
