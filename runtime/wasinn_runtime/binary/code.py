@@ -12,16 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-from wasinn_runtime.binary.module import Instruction, ParsedModule
-from wasinn_runtime.binary.reader import (
-    REF_TYPES,
-    UNEXPECTED_END,
-    VALUE_TYPES,
-    Reader,
-    signed,
-    unsigned,
-)
-from wasinn_runtime.errors import Malformed
+from wasinn_runtime.binary.module import Catch, Instruction, ParsedModule
+from wasinn_runtime.binary.reader import UNEXPECTED_END, signed, unsigned
+from wasinn_runtime.binary.types import TypeReader, needs
+from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.spec.limits import MAX_LOCALS, MAX_RESULTS
 from wasinn_runtime.spec.opcodes import (
     BY_CODE,
@@ -34,7 +28,7 @@ from wasinn_runtime.spec.opcodes import (
 )
 from wasinn_runtime.spec.types import ValType
 
-__all__ = ["Body", "decode_body", "decode_instructions", "value_type"]
+__all__ = ["Body", "decode_body", "decode_instructions"]
 
 
 @dataclass(slots=True)
@@ -59,7 +53,14 @@ class Body:
 
 # What the loop does for an opcode byte. The numbers follow how often code needs them.
 _PLAIN, _U32, _MEMARG, _I32, _BLOCK, _END, _OTHER = range(7)
-_U32_IMMEDIATES = {Imm.LABEL, Imm.FUNC, Imm.LOCAL, Imm.GLOBAL, Imm.TABLE, Imm.DATA, Imm.ELEM}
+_U32_IMMEDIATES = {
+    *(Imm.LABEL, Imm.FUNC, Imm.LOCAL, Imm.GLOBAL, Imm.TABLE, Imm.DATA, Imm.ELEM),
+    *(Imm.TYPE, Imm.TAG),
+}
+# What blocks take beside their end: of an if an else, of a legacy try catches or a delegate.
+_NOTHING, _ELSE, _CATCHES = range(3)
+_TAKES = {"if": _ELSE, "try": _CATCHES}
+_IN_TRY = {"catch", "catch_all", "delegate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class _Dispatch:
     rows: tuple[Opcode | None, ...]
     kinds: tuple[int, ...]
     prefixed: dict[int, Opcode]
+    offset_bits: int
 
 
 def _kind(row: Opcode | None) -> int:
@@ -78,6 +80,8 @@ def _kind(row: Opcode | None) -> int:
         return _BLOCK
     if row.name == "end":
         return _END
+    if row.name in _IN_TRY:
+        return _OTHER
     if row.imm is Imm.NONE and row.name != "else":
         return _PLAIN
     if row.imm in _U32_IMMEDIATES:
@@ -93,6 +97,7 @@ def _dispatch(features: frozenset[str]) -> _Dispatch:
         rows,
         tuple(_kind(row) for row in rows),
         {code: row for code, row in enabled.items() if code > 255},
+        64 if "memory64" in features else 32,
     )
 
 
@@ -105,28 +110,25 @@ def decode_body(module: ParsedModule, index_of_defined: int) -> Body:
 
     Raises:
         Malformed: with the function's label and the offset in the module.
+        Invalid: a type has an index that does not exist, or an offset is beyond its memory's
+            addresses.
     """
     place = module.code[index_of_defined]
     try:
         return _decode_body(module, place.start, place.end)
-    except Malformed as error:
+    except (Malformed, Invalid) as error:
         label = module.function_label(module.imported_functions + index_of_defined)
-        raise Malformed(error.message, error.offset, module.where, label) from None
+        raise type(error)(error.message, error.offset, module.where, label) from None
 
 
 def _decode_body(module: ParsedModule, start: int, end: int) -> Body:
-    reader = Reader(module.data, module.where, start)
+    reader = TypeReader(module, start)
     try:
-        runs = _locals(reader, module.features)
+        runs = _locals(reader)
     except IndexError:
         raise reader.malformed(UNEXPECTED_END, len(module.data)) from None
     instructions, pos = decode_instructions(
-        module.data,
-        reader.pos,
-        end,
-        module.where,
-        module.features,
-        has_data_count=module.data_count is not None,
+        module, reader.pos, end, has_data_count=module.data_count is not None
     )
     if pos != end:
         raise Malformed(
@@ -137,13 +139,13 @@ def _decode_body(module: ParsedModule, start: int, end: int) -> Body:
     return Body(runs, instructions, start, end)
 
 
-def _locals(reader: Reader, features: frozenset[str]) -> list[tuple[int, ValType]]:
+def _locals(reader: TypeReader) -> list[tuple[int, ValType]]:
     runs: list[tuple[int, ValType]] = []
     total = 0
     for _ in range(reader.length()):
         at = reader.pos
         count = reader.u32()
-        type_ = value_type(reader, features)
+        type_ = reader.value_type()
         total += count
         if total > MAX_LOCALS:
             message = f"too many locals: {total} and more, at most {MAX_LOCALS} are supported"
@@ -153,35 +155,15 @@ def _locals(reader: Reader, features: frozenset[str]) -> list[tuple[int, ValType
     return runs
 
 
-def value_type(reader: Reader, features: frozenset[str]) -> ValType:
-    """Reads a value type."""
-    at = reader.pos
-    code = reader.byte()
-    type_ = VALUE_TYPES.get(code)
-    if type_ is None:
-        raise reader.malformed(f"malformed value type {code:#04x}", at)
-    if type_ is ValType.V128 and "simd" not in features:
-        raise reader.malformed(f"malformed value type: v128 {needs('simd')}", at)
-    return type_
-
-
 def decode_instructions(
-    data: bytes,
-    pos: int,
-    limit: int,
-    where: str,
-    features: frozenset[str],
-    *,
-    has_data_count: bool,
+    module: ParsedModule, pos: int, limit: int, *, has_data_count: bool
 ) -> tuple[list[Instruction], int]:
     """Decodes an expression up to the ``end`` that closes it, which is the last one returned.
 
     Args:
-        data: the whole module.
+        module: gives the bytes, and the types and memories that were read before.
         pos: offset of the first instruction.
         limit: no instruction may start here or later.
-        where: the module's name in messages.
-        features: the proposals whose instructions exist.
         has_data_count: whether ``memory.init`` and ``data.drop`` may occur.
 
     Returns:
@@ -189,29 +171,27 @@ def decode_instructions(
 
     Raises:
         Malformed: as the binary grammar demands.
+        Invalid: as for :func:`decode_body`.
     """
     try:
-        return _expression(data, pos, limit, where, features, has_data_count)
+        return _expression(module, pos, limit, has_data_count)
     except IndexError:
-        raise Malformed(UNEXPECTED_END, len(data), where) from None
+        raise Malformed(UNEXPECTED_END, len(module.data), module.where) from None
 
 
 def _expression(
-    data: bytes,
-    pos: int,
-    limit: int,
-    where: str,
-    features: frozenset[str],
-    has_data_count: bool,
+    module: ParsedModule, pos: int, limit: int, has_data_count: bool
 ) -> tuple[list[Instruction], int]:
-    dispatch = _dispatch(features)
+    data, where = module.data, module.where
+    dispatch = _dispatch(module.features)
     rows = dispatch.rows
     kinds = dispatch.kinds
     out: list[Instruction] = []
     append = out.append
     immediate: object
-    # Of every open block: whether an else may still follow.
-    may_else: list[bool] = []
+    # What every open block takes beside its end.
+    takes: list[int] = []
+    reader: TypeReader | None = None
     while pos < limit:
         at = pos
         byte = data[pos]
@@ -235,28 +215,34 @@ def _expression(
             append((rows[byte], immediate, at))  # type: ignore[arg-type]
         elif kind == _MEMARG:
             align = data[pos]
-            if align >= 32:
-                align, pos = unsigned(data, pos, 32, where)
-                if align >= 32:
-                    raise Malformed(f"malformed memop flags {align:#x}", at + 1, where)
+            offset = data[pos + 1]
+            if align < 32 and offset < 128:
+                pos += 2
+                append((rows[byte], (align, offset, 0), at))  # type: ignore[arg-type]
             else:
-                pos += 1
-            offset = data[pos]
-            pos += 1
-            if offset >= 128:
-                offset, pos = unsigned(data, pos - 1, 32, where)
-            append((rows[byte], (align, offset, 0), at))  # type: ignore[arg-type]
+                immediate, pos = _memarg(module, dispatch.offset_bits, pos)
+                append((rows[byte], immediate, at))  # type: ignore[arg-type]
         elif kind == _END:
             append((rows[byte], None, at))  # type: ignore[arg-type]
-            if not may_else:
+            if not takes:
                 return out, pos
-            may_else.pop()
+            takes.pop()
         elif kind == _BLOCK:
             row = rows[byte]
             assert row is not None
-            immediate, pos = _block_type(data, pos, where, features)
+            immediate = data[pos]
+            if immediate < _EMPTY_BLOCK:
+                pos += 1
+            elif immediate == _EMPTY_BLOCK:
+                immediate = None
+                pos += 1
+            else:
+                reader = reader or TypeReader(module)
+                reader.pos = pos
+                immediate = _block_type(reader)
+                pos = reader.pos
             append((row, immediate, at))
-            may_else.append(row.name == "if")
+            takes.append(_TAKES.get(row.name, _NOTHING))
         else:
             found = rows[byte]
             if found is None:
@@ -269,16 +255,19 @@ def _expression(
                     code = prefixed(byte, number) if number < 1 << 16 else -1
                     raise Malformed(_illegal(code, f"{byte:#04x} {number}"), at, where)
             if found.imm is Imm.NONE:
-                if found.name == "else":
-                    if not (may_else and may_else[-1]):
-                        raise Malformed("END opcode expected: else without its if", at, where)
-                    may_else[-1] = False
+                if byte not in PREFIXES:
+                    _in_block(found, takes, at, where)
                 append((found, None, at))
                 continue
-            reader = Reader(data, where, pos)
-            immediate = _immediate(reader, found, features, has_data_count)
+            reader = reader or TypeReader(module)
+            reader.pos = pos
+            immediate = _immediate(reader, found, has_data_count)
             pos = reader.pos
             append((found, immediate, at))
+            if found.imm is Imm.TRY_TABLE:
+                takes.append(_NOTHING)
+            elif found.name in _IN_TRY:
+                _in_block(found, takes, at, where)
     raise _unfinished(data, limit, where)
 
 
@@ -287,13 +276,20 @@ def _illegal(code: int, what: str) -> str:
     if row is not None:
         return f"illegal opcode {what}: {row.name} {needs(row.feature)}"
     if code in REFUSED:
-        return f"illegal opcode {what}: needs {REFUSED[code]}, which is not supported"
+        return f"illegal opcode {what}: {needs(REFUSED[code])}"
     return f"illegal opcode {what}: no such instruction"
 
 
-def needs(feature: str) -> str:
-    """How a refusal names what would be needed."""
-    return f"needs the feature {feature}, which is not enabled; compile without it, or enable it"
+def _in_block(row: Opcode, takes: list[int], at: int, where: str) -> None:
+    """An else, catch, catch_all or delegate: only of the blocks that take them."""
+    wanted = _ELSE if row.name == "else" else _CATCHES
+    if not (takes and takes[-1] == wanted):
+        its = "if" if wanted == _ELSE else "try"
+        raise Malformed(f"END opcode expected: {row.name} without its {its}", at, where)
+    if row.name == "delegate":
+        takes.pop()
+    elif row.name != "catch":
+        takes[-1] = _NOTHING
 
 
 def _unfinished(data: bytes, limit: int, where: str) -> Malformed:
@@ -311,36 +307,69 @@ def _unfinished(data: bytes, limit: int, where: str) -> Malformed:
 
 
 _EMPTY_BLOCK = 0x40
+# Of the flags of a memory access.
+_HAS_MEMORY = 0x40
 
 
-def _block_type(
-    data: bytes, pos: int, where: str, features: frozenset[str]
-) -> tuple[int | ValType | None, int]:
-    code = data[pos]
-    if code == _EMPTY_BLOCK:
-        return None, pos + 1
-    if code < _EMPTY_BLOCK:
-        return code, pos + 1
-    if code < 0x80:
-        reader = Reader(data, where, pos)
-        return value_type(reader, features), reader.pos
-    index, after = signed(data, pos, 33, where)
-    if index < 0:
-        raise Malformed("malformed block type", pos, where)
-    return index, after
-
-
-def _zero(reader: Reader) -> int:
-    """A memory index, of which there is only one."""
+def _block_type(reader: TypeReader) -> int | ValType | None:
     at = reader.pos
-    if reader.byte() != 0:
-        raise reader.malformed("zero byte expected for a memory index", at)
+    code = reader.data[at]
+    if _EMPTY_BLOCK < code < 0x80:
+        return reader.value_type()
+    if code == _EMPTY_BLOCK:
+        reader.pos += 1
+        return None
+    index, reader.pos = signed(reader.data, at, 33, reader.where)
+    if index < 0:
+        raise reader.malformed("malformed block type", at)
+    return index
+
+
+def _memory_index(reader: TypeReader) -> int:
+    if reader.has("multi-memory"):
+        return reader.u32()
+    at = reader.pos
+    index = reader.byte()
+    if index != 0:
+        hint = f": memory {index} {needs('multi-memory')}" if index < 128 else ""
+        raise reader.malformed(f"zero byte expected for a memory index{hint}", at)
     return 0
 
 
-def _immediate(
-    reader: Reader, row: Opcode, features: frozenset[str], has_data_count: bool
-) -> object:
+def _memarg(module: ParsedModule, offset_bits: int, pos: int) -> tuple[tuple[int, int, int], int]:
+    """Alignment, offset and memory index of a memory access, and the position after it."""
+    data, where, start = module.data, module.where, pos
+    align, pos = unsigned(data, pos, 32, where)
+    memory = 0
+    if align >= _HAS_MEMORY and align < 2 * _HAS_MEMORY and "multi-memory" in module.features:
+        align -= _HAS_MEMORY
+        memory, pos = unsigned(data, pos, 32, where)
+    if align >= _HAS_MEMORY or (align >= 32 and "multi-memory" not in module.features):
+        hint = f": a memory index {needs('multi-memory')}" if align & _HAS_MEMORY else ""
+        raise Malformed(f"malformed memop flags {align:#x}{hint}", start, where)
+    at = pos
+    offset, pos = unsigned(data, pos, offset_bits, where)
+    if offset >> 32 and memory < len(module.memories):
+        if module.memories[memory].address is ValType.I32:
+            raise Invalid(
+                f"offset out of range: {offset}, but memory {memory} is 32-bit", at, where
+            )
+    return (align, offset, memory), pos
+
+
+def _catches(reader: TypeReader) -> tuple[Catch, ...]:
+    found = []
+    for _ in range(reader.length()):
+        at = reader.pos
+        kind = reader.byte()
+        if kind > 3:
+            raise reader.malformed(f"malformed catch clause {kind:#04x}", at)
+        tag = reader.u32() if kind < 2 else None
+        found.append(Catch(tag, reader.u32(), bool(kind & 1)))
+    return tuple(found)
+
+
+def _immediate(reader: TypeReader, row: Opcode, has_data_count: bool) -> object:
     """The rarer immediates."""
     at = reader.pos
     imm = row.imm
@@ -356,25 +385,20 @@ def _immediate(
         reader.skip(size)
         return int.from_bytes(reader.data[at : at + size], "little")
     if imm is Imm.MEMORY:
-        return _zero(reader)
+        return _memory_index(reader)
     if imm is Imm.MEMORY_MEMORY:
-        return _zero(reader), _zero(reader)
+        return _memory_index(reader), _memory_index(reader)
     if imm is Imm.DATA_MEMORY:
-        return reader.u32(), _zero(reader)
+        return reader.u32(), _memory_index(reader)
     if imm in (Imm.TYPE_TABLE, Imm.ELEM_TABLE, Imm.TABLE_TABLE):
         return reader.u32(), reader.u32()
     if imm is Imm.LABELS:
         labels = tuple(reader.u32() for _ in range(reader.length()))
         return labels, reader.u32()
     if imm is Imm.TYPES:
-        return tuple(
-            value_type(reader, features) for _ in range(reader.count(MAX_RESULTS, "types"))
-        )
+        return tuple(reader.value_type() for _ in range(reader.count(MAX_RESULTS, "types")))
     if imm is Imm.REF_TYPE:
-        type_ = REF_TYPES.get(reader.byte())
-        if type_ is None:
-            raise reader.malformed("malformed reference type", at)
-        return type_
+        return reader.null_type()
     if imm is Imm.LANE:
         return reader.byte()
     if imm is Imm.V128:
@@ -383,15 +407,14 @@ def _immediate(
     if imm is Imm.LANES:
         reader.skip(16)
         return tuple(reader.data[at : at + 16])
-    if imm is Imm.MEMARG_LANE:
-        return (*_memarg(reader), reader.byte())
+    if imm in (Imm.MEMARG, Imm.MEMARG_LANE):
+        bits = 64 if reader.has("memory64") else 32
+        memarg, reader.pos = _memarg(reader.module, bits, at)
+        return memarg if imm is Imm.MEMARG else (*memarg, reader.byte())
+    if imm is Imm.TRY_TABLE:
+        return _block_type(reader), _catches(reader)
+    if imm is Imm.ZERO:
+        if reader.byte() != 0:
+            raise reader.malformed(f"zero byte expected after {row.name}", at)
+        return None
     raise NotImplementedError(f"no reader for immediates of {row.name}: {imm.value}")
-
-
-def _memarg(reader: Reader) -> tuple[int, int, int]:
-    """Alignment, offset and memory index of a memory access."""
-    at = reader.pos
-    align = reader.u32()
-    if align >= 32:
-        raise reader.malformed(f"malformed memop flags {align:#x}", at)
-    return align, reader.u32(), 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wasinn_runtime.binary.code import decode_body, decode_instructions, value_type
+from wasinn_runtime.binary.code import decode_body, decode_instructions
 from wasinn_runtime.binary.module import (
     CodeRange,
     ConstExpr,
@@ -23,15 +23,15 @@ from wasinn_runtime.binary.module import (
     ParsedModule,
     SegmentMode,
 )
-from wasinn_runtime.binary.reader import REF_TYPES, UNEXPECTED_END, Reader
+from wasinn_runtime.binary.reader import UNEXPECTED_END
+from wasinn_runtime.binary.types import TypeReader, needs
 from wasinn_runtime.errors import Malformed
 from wasinn_runtime.spec import limits
-from wasinn_runtime.spec.opcodes import BY_NAME, FEATURES_2_0, Opcode
+from wasinn_runtime.spec.features import FEATURES_2_0
+from wasinn_runtime.spec.opcodes import BY_NAME, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
-    FuncType,
     GlobalType,
-    Limits,
     MemoryType,
     TableType,
     ValType,
@@ -41,9 +41,13 @@ __all__ = ["MAGIC", "VERSION", "decode"]
 
 MAGIC = b"\0asm"
 VERSION = b"\1\0\0\0"
-_FUNC_TYPE = 0x60
-_KINDS = (ExternKind.FUNC, ExternKind.TABLE, ExternKind.MEMORY, ExternKind.GLOBAL)
+_KINDS = (
+    *(ExternKind.FUNC, ExternKind.TABLE, ExternKind.MEMORY, ExternKind.GLOBAL),
+    ExternKind.TAG,
+)
 _REF_FUNC = BY_NAME["ref.func"]
+_TAGS = 13
+_TABLE_WITH_INIT = 0x40
 
 
 def decode(
@@ -54,10 +58,11 @@ def decode(
     Args:
         data: the file's bytes; kept, and referred to by the result.
         where: what to call the module in messages.
-        features: the proposals that are enabled; see ``spec.opcodes``.
+        features: the proposals that are enabled; see ``spec.features``.
 
     Raises:
         Malformed: with the offset, in the specification's words.
+        Invalid: a type has an index that does not exist; types can not be made then.
     """
     if len(data) > limits.MAX_MODULE_BYTES:
         most = limits.MAX_MODULE_BYTES
@@ -92,10 +97,9 @@ def _header(data: bytes, where: str) -> None:
         )
 
 
-class _Decoder(Reader):
+class _Decoder(TypeReader):
     def __init__(self, module: ParsedModule) -> None:
-        super().__init__(module.data, module.where, len(MAGIC) + len(VERSION))
-        self.module = module
+        super().__init__(module, len(MAGIC) + len(VERSION))
         self.declared: list[int] = []
         self.interned: dict[tuple[Opcode, object], ConstExpr] = {}
 
@@ -105,8 +109,9 @@ class _Decoder(Reader):
         while self.pos < size:
             at = self.pos
             number = self.byte()
-            if number not in _SECTIONS:
-                raise self.malformed(f"malformed section id {number}", at)
+            if number not in _SECTIONS or (number == _TAGS and not self.has_tags):
+                hint = f": tags: {needs('exceptions')}" if number == _TAGS else ""
+                raise self.malformed(f"malformed section id {number}{hint}", at)
             name, rank, read = _SECTIONS[number]
             try:
                 length = self.length()
@@ -168,15 +173,7 @@ class _Decoder(Reader):
 
     def types(self, end: int) -> None:
         for _ in range(self.count(limits.MAX_TYPES, "types")):
-            at = self.pos
-            if self.byte() != _FUNC_TYPE:
-                # A type's form is a 7-bit integer, and the suite wants to hear of it.
-                form = "integer representation too long" if self.data[at] >= 0x80 else ""
-                raise self.malformed(form or f"malformed function type {self.data[at]:#04x}", at)
-            params = self._value_types(limits.MAX_PARAMS, "parameters")
-            self.module.types.append(
-                FuncType(params, self._value_types(limits.MAX_RESULTS, "results"))
-            )
+            self.type_group()
 
     def imports(self, end: int) -> None:
         module = self.module
@@ -190,14 +187,17 @@ class _Decoder(Reader):
             if kind is ExternKind.FUNC:
                 index = self.u32()
                 module.type_indices.append(index)
+            elif kind is ExternKind.TAG:
+                index = self._tag()
+                module.tag_indices.append(index)
             elif kind is ExternKind.TABLE:
-                type_ = self._table_type()
+                type_ = self.table_type()
                 module.tables.append(type_)
             elif kind is ExternKind.MEMORY:
-                type_ = self._memory_type()
+                type_ = self.memory_type()
                 module.memories.append(type_)
             else:
-                type_ = self._global_type()
+                type_ = self.global_type()
                 module.globals_.append(type_)
             module.imports.append(Import(source, name, kind, type_, index, at))
 
@@ -208,16 +208,37 @@ class _Decoder(Reader):
 
     def tables(self, end: int) -> None:
         for _ in range(self.count(limits.MAX_TABLES, "tables")):
-            self.module.tables.append(self._table_type())
+            init: ConstExpr | None = None
+            has_init = self.data[self.pos] == _TABLE_WITH_INIT and self.has("function-references")
+            if has_init:
+                self.pos += 1
+                at = self.pos
+                if self.byte() != 0:
+                    raise self.malformed("malformed table: zero byte expected", at)
+            self.module.tables.append(self.table_type())
+            if has_init:
+                init = self._const_expr()
+            self.module.table_inits.append(init)
 
     def memories(self, end: int) -> None:
         for _ in range(self.count(limits.MAX_MEMORIES, "memories")):
-            self.module.memories.append(self._memory_type())
+            self.module.memories.append(self.memory_type())
+
+    def tags(self, end: int) -> None:
+        for _ in range(self.count(limits.MAX_TAGS, "tags")):
+            self.module.tag_indices.append(self._tag())
+
+    def _tag(self) -> int:
+        """The type index of a tag."""
+        at = self.pos
+        if self.byte() != 0:
+            raise self.malformed("malformed tag attribute: zero byte expected", at)
+        return self.u32()
 
     def globals(self, end: int) -> None:
         for _ in range(self.count(limits.MAX_GLOBALS, "globals")):
             at = self.pos
-            type_ = self._global_type()
+            type_ = self.global_type()
             self.module.globals_.append(type_)
             self.module.global_defs.append(GlobalDef(type_, self._const_expr(), at))
 
@@ -250,11 +271,11 @@ class _Decoder(Reader):
         else:
             table = self.u32() if indexed else 0
             where = self._const_expr()
-        type_ = ValType.FUNCREF
+        type_: ValType = ValType.FUNCREF
         if not_active or indexed:
             kind_at = self.pos
             if expressions:
-                type_ = self._ref_type()
+                type_ = self.ref_type()
             elif self.byte() != 0:
                 raise self.malformed("malformed element kind", kind_at)
         count = self.count(limits.MAX_SEGMENT_ELEMENTS, "elements in a segment")
@@ -298,43 +319,20 @@ class _Decoder(Reader):
 
     # --- parts of sections -----------------------------------------------------------------------
 
-    def _value_types(self, most: int, what: str) -> tuple[ValType, ...]:
-        features = self.module.features
-        return tuple([value_type(self, features) for _ in range(self.count(most, what))])
+    @property
+    def has_tags(self) -> bool:
+        return self.has("exceptions") or self.has("legacy-exceptions")
 
     def _kind(self, what: str) -> ExternKind:
         at = self.pos
         number = self.byte()
         if number >= len(_KINDS):
             raise self.malformed(f"malformed {what} kind {number:#04x}", at)
-        return _KINDS[number]
-
-    def _ref_type(self) -> ValType:
-        at = self.pos
-        type_ = REF_TYPES.get(self.byte())
-        if type_ is None:
-            raise self.malformed(f"malformed reference type {self.data[at]:#04x}", at)
-        return type_
-
-    def _limits(self) -> Limits:
-        has_max = self.flag()
-        least = self.u32()
-        return Limits(least, self.u32() if has_max else None)
-
-    def _table_type(self) -> TableType:
-        element = self._ref_type()
-        return TableType(element, self._limits())
-
-    def _memory_type(self) -> MemoryType:
-        return MemoryType(self._limits())
-
-    def _global_type(self) -> GlobalType:
-        type_ = value_type(self, self.module.features)
-        at = self.pos
-        mutable = self.byte()
-        if mutable > 1:
-            raise self.malformed(f"malformed mutability {mutable:#04x}", at)
-        return GlobalType(type_, bool(mutable))
+        kind = _KINDS[number]
+        if kind is ExternKind.TAG and not self.has_tags:
+            hint = f"a tag {needs('exceptions')}"
+            raise self.malformed(f"malformed {what} kind {number:#04x}: {hint}", at)
+        return kind
 
     def _function_reference(self) -> ConstExpr:
         at = self.pos
@@ -342,11 +340,9 @@ class _Decoder(Reader):
 
     def _const_expr(self) -> ConstExpr:
         instructions, self.pos = decode_instructions(
-            self.data,
+            self.module,
             self.pos,
             len(self.data),
-            self.where,
-            self.module.features,
             # Of constant expressions validation says it better: not constant.
             has_data_count=True,
         )
@@ -375,11 +371,12 @@ _SECTIONS: dict[int, tuple[str, int | None, Callable[[_Decoder, int], None]]] = 
     3: ("function", 3, _Decoder.functions),
     4: ("table", 4, _Decoder.tables),
     5: ("memory", 5, _Decoder.memories),
-    6: ("global", 6, _Decoder.globals),
-    7: ("export", 7, _Decoder.exports),
-    8: ("start", 8, _Decoder.start),
-    9: ("element", 9, _Decoder.elements),
-    12: ("data count", 10, _Decoder.data_count),
-    10: ("code", 11, _Decoder.code),
-    11: ("data", 12, _Decoder.data_segments),
+    13: ("tag", 6, _Decoder.tags),
+    6: ("global", 7, _Decoder.globals),
+    7: ("export", 8, _Decoder.exports),
+    8: ("start", 9, _Decoder.start),
+    9: ("element", 10, _Decoder.elements),
+    12: ("data count", 11, _Decoder.data_count),
+    10: ("code", 12, _Decoder.code),
+    11: ("data", 13, _Decoder.data_segments),
 }

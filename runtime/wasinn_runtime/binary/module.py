@@ -8,18 +8,22 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
-from wasinn_runtime.spec.opcodes import FEATURES_2_0, Imm, Opcode
+from wasinn_runtime.spec.features import FEATURES_2_0
+from wasinn_runtime.spec.opcodes import Imm, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
     FuncType,
     GlobalType,
     MemoryType,
     TableType,
+    TagType,
     ValType,
 )
 
 __all__ = [
+    "Catch",
     "CodeRange",
     "ConstExpr",
     "CustomSection",
@@ -40,9 +44,25 @@ __all__ = [
 #   TYPE_TABLE: (type, table) · MEMARG: (log2 of alignment, offset, memory) ·
 #   I32, I64: signed int · F32, F64, V128: the bits as unsigned int · REF_TYPE: ValType ·
 #   LANE: int · LANES: tuple of 16 int · MEMARG_LANE: MEMARG's three, and the lane ·
-#   TYPES: tuple of ValType · the two-index ones: (first, second) in binary order.
+#   (with null, of the heap type that the instruction names) · TYPES: tuple of ValType ·
+#   TYPE, TAG: int · TRY_TABLE: (as BLOCK, tuple of Catch) · ZERO: None ·
+#   the two-index ones: (first, second) in binary order.
 Instruction = tuple[Opcode, object, int]
 ConstExpr = tuple[Instruction, ...]  # without the final end
+
+
+class Catch(NamedTuple):
+    """A clause of ``try_table``.
+
+    Attributes:
+        tag: the exceptions that it takes; None for all.
+        label: where it goes, counted from outside of the ``try_table``.
+        with_ref: whether it leaves the exception itself, after what the exception carries.
+    """
+
+    tag: int | None
+    label: int
+    with_ref: bool
 
 
 class SegmentMode(enum.Enum):
@@ -53,7 +73,7 @@ class SegmentMode(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """``type_index`` is set for functions, where ``type`` is looked up from it."""
+    """``type_index`` is set for functions and tags, where the type is looked up from it."""
 
     module: str
     name: str
@@ -136,6 +156,8 @@ class ParsedModule:
         features: the proposals that its bytes were read with.
         type_indices: the type index of every function, imports first.
         tables, memories, globals_: the types of every one, imports first.
+        tag_indices: the type index of every tag, imports first.
+        table_inits: of the defined tables only, what elements start with; None for null.
         global_defs: the defined globals only, in order.
         code: the bodies of the defined functions, in order.
         data_count: the data count section's number, if there is one.
@@ -151,6 +173,8 @@ class ParsedModule:
     memories: list[MemoryType] = field(default_factory=list)
     globals_: list[GlobalType] = field(default_factory=list)
     global_defs: list[GlobalDef] = field(default_factory=list)
+    tag_indices: list[int] = field(default_factory=list)
+    table_inits: list[ConstExpr | None] = field(default_factory=list)
     exports: list[Export] = field(default_factory=list)
     start: int | None = None
     start_offset: int = 0
@@ -177,10 +201,15 @@ class ParsedModule:
         return sum(i.kind is ExternKind.GLOBAL for i in self.imports)
 
     @cached_property
+    def imported_tags(self) -> int:
+        return sum(i.kind is ExternKind.TAG for i in self.imports)
+
+    @cached_property
     def declared_functions(self) -> frozenset[int]:
         """The functions that a body may refer to: those named outside bodies and start."""
         found = {e.index for e in self.exports if e.kind is ExternKind.FUNC}
         expressions = [d.init for d in self.global_defs]
+        expressions.extend(init for init in self.table_inits if init is not None)
         for segment in self.elements:
             expressions.extend(segment.init)
         for expression in expressions:
@@ -199,12 +228,16 @@ class ParsedModule:
         """The type of a function by its index; only for indices that validation accepted."""
         return self.types[self.type_indices[index]]
 
+    def tag_type(self, index: int) -> TagType:
+        """The type of a tag by its index; only for indices that validation accepted."""
+        return TagType(self.types[self.tag_indices[index]])
+
     def block_type(self, immediate: object) -> FuncType:
         """The type of a block from its immediate; only after validation."""
         if immediate is None:
             return _EMPTY
         if isinstance(immediate, ValType):
-            return _SINGLE[immediate]
+            return _SINGLE.get(immediate) or FuncType((), (immediate,))
         assert isinstance(immediate, int)
         return self.types[immediate]
 
@@ -217,4 +250,4 @@ class ParsedModule:
 
 
 _EMPTY = FuncType()
-_SINGLE = {t: FuncType((), (t,)) for t in ValType}
+_SINGLE = {t: FuncType((), (t,)) for t in ValType.NAMED}

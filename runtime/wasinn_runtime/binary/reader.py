@@ -9,23 +9,10 @@ Source: WebAssembly core specification 2.0, section 5.2.
 from __future__ import annotations
 
 from wasinn_runtime.errors import Malformed
-from wasinn_runtime.spec.types import ValType
 
-__all__ = ["REF_TYPES", "UNEXPECTED_END", "VALUE_TYPES", "Reader", "signed", "unsigned"]
+__all__ = ["UNEXPECTED_END", "Reader", "signed", "unsigned"]
 
 UNEXPECTED_END = "unexpected end of section or function"
-
-# Source: section 5.3.1 to 5.3.4
-VALUE_TYPES = {
-    0x7F: ValType.I32,
-    0x7E: ValType.I64,
-    0x7D: ValType.F32,
-    0x7C: ValType.F64,
-    0x7B: ValType.V128,
-    0x70: ValType.FUNCREF,
-    0x6F: ValType.EXTERNREF,
-}
-REF_TYPES = {code: type_ for code, type_ in VALUE_TYPES.items() if type_.is_ref}
 
 
 def unsigned(data: bytes, pos: int, bits: int, where: str) -> tuple[int, int]:

@@ -45,9 +45,13 @@ class Imm(enum.Enum):
     LANE = "lane"
     LANES = "16 lanes"
     MEMARG_LANE = "alignment, offset, memory index, lane"
+    TYPE = "type index"
+    TAG = "tag index"
+    TRY_TABLE = "block type, catch clauses"
+    ZERO = "zero byte"
 
 
-_TYPES = {t.value: t for t in ValType}
+_TYPES = {t.value: t for t in ValType.NAMED}
 _SHAPE = re.compile(r"[if]\d+x(\d+)\.")
 
 

@@ -9,7 +9,7 @@ family and an empty signature (``None``): validator and lowering know the family
 
 from __future__ import annotations
 
-from wasinn_runtime.spec import rows_scalar, rows_simd
+from wasinn_runtime.spec import rows_atomic, rows_control, rows_scalar, rows_simd
 from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcode import Imm, Opcode, prefixed
 
@@ -25,7 +25,12 @@ __all__ = [
     "prefixed",
 ]
 
-ROWS: list[Opcode] = [*rows_scalar.ROWS, *rows_simd.ROWS]
+ROWS: list[Opcode] = [
+    *rows_scalar.ROWS,
+    *rows_control.ROWS,
+    *rows_simd.ROWS,
+    *rows_atomic.ROWS,
+]
 
 # By their first byte, instructions of versions that this table does not follow, so that a refusal
 # can name what is missing.

@@ -24,6 +24,11 @@ class TrapCode(enum.IntEnum):
     INDIRECT_CALL_TYPE_MISMATCH = 9
     CALL_STACK_EXHAUSTED = 10
     INTERRUPTED = 11
+    NULL_REFERENCE = 13
+    NULL_FUNCTION_REFERENCE = 14
+    NULL_EXCEPTION_REFERENCE = 15
+    UNALIGNED_ATOMIC = 16
+    EXPECTED_SHARED_MEMORY = 17
     HOST_ERROR = 12  # a host function raised; the exception itself travels beside the code
 
     @property

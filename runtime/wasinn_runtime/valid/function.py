@@ -17,10 +17,19 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from wasinn_runtime.binary.code import Body
-from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.binary.module import Catch, ParsedModule
 from wasinn_runtime.errors import Invalid
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
-from wasinn_runtime.spec.types import ValType
+from wasinn_runtime.spec.types import (
+    FuncType,
+    Heap,
+    MemoryType,
+    RefType,
+    TableType,
+    ValType,
+    matches,
+    ref_type,
+)
 
 __all__ = ["FunctionValidator"]
 
@@ -35,6 +44,10 @@ class _Mark(enum.Enum):
 _BASE = _Mark.BASE
 _UNKNOWN = _Mark.UNKNOWN
 _I32 = ValType.I32
+_I64 = ValType.I64
+_EXN = ref_type(False, Heap.EXN)
+# What a reference is, of which nothing is known: it goes wherever a reference may go.
+_ANY_REF = ref_type(False, Heap.BOTTOM)
 _Cell = ValType | _Mark
 _Types = tuple[ValType, ...]
 
@@ -43,15 +56,19 @@ class _Frame:
     """An open block.
 
     Attributes:
-        row: ``block``, ``loop``, ``if``, ``else``, or None for the function itself.
+        row: what opened it, or this part of it; None for the function itself.
         start, end: the types that the block takes and leaves.
         base: where its mark lies on the operand stack.
+        initialised: how many locals without a default were set when it began.
         unreachable: whether the rest of the block can not be reached.
     """
 
-    __slots__ = ("base", "end", "row", "start", "unreachable")
+    __slots__ = ("base", "end", "initialised", "row", "start", "unreachable")
 
-    def __init__(self, row: Opcode | None, start: _Types, end: _Types, base: int) -> None:
+    def __init__(
+        self, row: Opcode | None, start: _Types, end: _Types, base: int, initialised: int
+    ) -> None:
+        self.initialised = initialised
         self.row = row
         self.start = start
         self.end = end
@@ -124,7 +141,7 @@ def _plan(row: Opcode) -> _Plan:
         return _FAMILY, None, None, None, 0
     natural = row.access_bytes.bit_length() - 1
     shape = (len(params), len(results))
-    if row.imm is Imm.MEMARG:
+    if row.imm is Imm.MEMARG and row.feature != "threads":
         if shape == (1, 1):
             return _LOAD, params[0], None, results[0], natural
         if shape == (2, 0):
@@ -140,6 +157,11 @@ def _plan(row: Opcode) -> _Plan:
 
 
 _PLANS = {row: _plan(row) for row in ROWS}
+# For functions with locals that have no default: whoever reads one, or sets it, is looked at.
+_CAREFUL_PLANS = {
+    row: (_FAMILY, None, None, None, 0) if plan[0] in (_GET, _SET, _TEE) else plan
+    for row, plan in _PLANS.items()
+}
 
 
 def _show(types: Sequence[object]) -> str:
@@ -161,8 +183,11 @@ class FunctionValidator:
         self.body = body
         type_ = module.func_type(function)
         self.locals = _local_types(type_.params, body.locals)
+        self.parameters = len(type_.params)
+        # Of the locals without a default, those that have a value here, and in which order.
+        self.initialised: dict[int, None] = {}
         self.stack: list[_Cell] = [_BASE]
-        self.frames = [_Frame(None, (), type_.results, 0)]
+        self.frames = [_Frame(None, (), type_.results, 0, 0)]
         # The instruction at hand, for messages; kept only where something can fail.
         self.row = body.instructions[-1][0]
         self.at = body.start
@@ -176,11 +201,15 @@ class FunctionValidator:
         stack = self.stack
         push = stack.append
         pop = stack.pop
-        plans = _PLANS
+        has_defaults = all(type_.is_defaultable for _, type_ in self.body.locals)
+        plans = _PLANS if has_defaults else _CAREFUL_PLANS
         families = _FAMILIES
         local_types = self.locals
         local_count = len(local_types)
-        has_memory = bool(self.module.memories)
+        memories = len(self.module.memories)
+        # The type of addresses, unless memories differ in it.
+        addresses = {memory.address for memory in self.module.memories}
+        address = addresses.pop() if len(addresses) == 1 else None
         instructions: list[tuple[Opcode, Any, int]] = self.body.instructions
         for row, imm, at in instructions:
             kind, first, second, result, natural = plans[row]
@@ -223,17 +252,17 @@ class FunctionValidator:
                     self._pop(local_types[imm])
                     push(local_types[imm])
             else:
-                if not has_memory or imm[0] > natural:
+                if imm[2] >= memories or imm[0] > natural:
                     self._memory_access(row, imm, at)
                 if kind == _LOAD:
-                    if stack[-1] is first:
+                    if stack[-1] is address:
                         stack[-1] = result
                     else:
-                        self._typed(row, at)
-                elif stack[-1] is second and stack[-2] is first:
+                        self._access(row, imm, at)
+                elif stack[-1] is second and stack[-2] is address:
                     del stack[-2:]
                 else:
-                    self._typed(row, at)
+                    self._access(row, imm, at)
 
     # --- failing ---------------------------------------------------------------------------------
 
@@ -245,11 +274,10 @@ class FunctionValidator:
         self.at = at
         raise self._invalid(f"unknown local {index}: {row.name}, {len(self.locals)} locals")
 
-    def _memory_access(self, row: Opcode, imm: object, at: int) -> None:
+    def _memory_access(self, row: Opcode, imm: tuple[int, ...], at: int) -> None:
         self.at = at
         self.row = row
-        self._memory(0)
-        assert isinstance(imm, tuple)
+        self._memory(imm[2])
         raise self._invalid(
             f"alignment must not be larger than natural: {row.name} of {row.access_bytes} bytes, "
             f"alignment 2**{imm[0]}"
@@ -268,8 +296,8 @@ class FunctionValidator:
             raise self._invalid(f"unknown {what} {index}: {self.row.name}, {there}")
         return index
 
-    def _memory(self, index: object) -> None:
-        self._index("memory", index, len(self.module.memories))
+    def _memory(self, index: object) -> MemoryType:
+        return self.module.memories[self._index("memory", index, len(self.module.memories))]
 
     # --- the operand stack -----------------------------------------------------------------------
 
@@ -284,7 +312,8 @@ class FunctionValidator:
     def _pop(self, expected: ValType, what: str = "") -> _Cell:
         got = self._pop_any(expected, what)
         if got is not expected and got is not _UNKNOWN:
-            raise self._mismatch(expected, got, what)
+            if not (isinstance(got, RefType) and matches(got, expected)):
+                raise self._mismatch(expected, got, what)
         return got
 
     def _pop_all(self, types: _Types, what: str = "") -> None:
@@ -315,6 +344,15 @@ class FunctionValidator:
         self._pop_all(row.params)
         self.stack.extend(row.results)
 
+    def _access(self, row: Opcode, imm: tuple[int, ...], at: int) -> None:
+        """A load or store; the address is of the memory's type."""
+        self.row = row
+        self.at = at
+        assert row.params is not None
+        assert row.results is not None
+        self._pop_all((self._memory(imm[2]).address, *row.params[1:]))
+        self.stack.extend(row.results)
+
     def _unreachable(self, imm: object = None) -> None:
         frame = self.frames[-1]
         del self.stack[frame.base + 1 :]
@@ -332,7 +370,8 @@ class FunctionValidator:
         self._open(type_.params, type_.results)
 
     def _open(self, start: _Types, end: _Types) -> None:
-        self.frames.append(_Frame(self.row, start, end, len(self.stack)))
+        initialised = len(self.initialised)
+        self.frames.append(_Frame(self.row, start, end, len(self.stack), initialised))
         self.stack.append(_BASE)
         self.stack.extend(start)
 
@@ -343,6 +382,8 @@ class FunctionValidator:
             left = [*self.stack[frame.base + 1 :], *frame.end]
             raise self._mismatch(_show(frame.end), _show(left), f"end of {frame.name}")
         self.stack.pop()
+        while len(self.initialised) > frame.initialised:
+            self.initialised.popitem()
         return self.frames.pop()
 
     def _else(self, imm: object) -> None:
@@ -351,9 +392,14 @@ class FunctionValidator:
 
     def _end(self, imm: object) -> None:
         frame = self._close()
-        if frame.row is not None and frame.row.name == "if" and frame.start != frame.end:
-            raise self._mismatch(_show(frame.end), _show(frame.start), "if without else")
+        if frame.row is not None and frame.row.name == "if":
+            self._fits(frame.start, frame.end, "if without else")
         self.stack.extend(frame.end)
+
+    def _fits(self, types: _Types, into: _Types, what: str = "") -> None:
+        """Whether all of one list may go where the other is expected."""
+        if types != into and not (len(types) == len(into) and all(map(matches, types, into))):
+            raise self._mismatch(_show(into), _show(types), what)
 
     def _label(self, depth: object) -> _Types:
         self._index("label", depth, len(self.frames))
@@ -397,17 +443,93 @@ class FunctionValidator:
         self._pop_all(type_.params, f"call of function {imm}")
         self.stack.extend(type_.results)
 
-    def _call_indirect(self, imm: object) -> None:
+    def _tail_call(self, type_: FuncType, what: str = "") -> None:
+        self._pop_all(type_.params, what)
+        self._fits(type_.results, self.frames[0].end, what or f"results of {self.row.name}")
+        self._unreachable()
+
+    def _return_call(self, imm: object) -> None:
+        type_ = self.module.func_type(self._index("function", imm, len(self.module.type_indices)))
+        self._tail_call(type_, f"tail call of function {imm}")
+
+    def _type(self, index: object) -> FuncType:
+        return self.module.types[self._index("type", index, len(self.module.types))]
+
+    def _indirect(self, imm: object) -> FuncType:
         assert isinstance(imm, tuple)
-        type_index, table = imm
-        element = self._table_element(table)
-        self._index("type", type_index, len(self.module.types))
-        if element is not ValType.FUNCREF:
-            raise self._mismatch("a table of funcref", element)
-        type_ = self.module.types[type_index]
-        self._pop(_I32)
+        type_index, index = imm
+        table = self._table(index)
+        type_ = self._type(type_index)
+        if not matches(table.element, ValType.FUNCREF):
+            raise self._mismatch("a table of funcref", table.element)
+        self._pop(table.address)
+        return type_
+
+    def _call_indirect(self, imm: object) -> None:
+        type_ = self._indirect(imm)
         self._pop_all(type_.params)
         self.stack.extend(type_.results)
+
+    def _return_call_indirect(self, imm: object) -> None:
+        self._tail_call(self._indirect(imm))
+
+    def _call_ref(self, imm: object) -> None:
+        type_ = self._type(imm)
+        self._pop(ref_type(True, type_))
+        self._pop_all(type_.params)
+        self.stack.extend(type_.results)
+
+    def _return_call_ref(self, imm: object) -> None:
+        type_ = self._type(imm)
+        self._pop(ref_type(True, type_))
+        self._tail_call(type_)
+
+    # --- exceptions ------------------------------------------------------------------------------
+
+    def _tag(self, index: object) -> _Types:
+        """What an exception of the tag carries."""
+        tags = self.module.tag_indices
+        return self.module.tag_type(self._index("tag", index, len(tags))).type.params
+
+    def _throw(self, imm: object) -> None:
+        self._pop_all(self._tag(imm))
+        self._unreachable()
+
+    def _throw_ref(self, imm: object) -> None:
+        self._pop(ValType.EXNREF)
+        self._unreachable()
+
+    def _try_table(self, imm: object) -> None:
+        assert isinstance(imm, tuple)
+        block, clauses = imm
+        # Equal clauses may come in any number.
+        for clause in dict.fromkeys(clauses):
+            self._clause(clause)
+        self._enter(block)
+
+    def _clause(self, clause: Catch) -> None:
+        types = () if clause.tag is None else self._tag(clause.tag)
+        if clause.with_ref:
+            types = (*types, _EXN)
+        self._fits(types, self._label(clause.label), f"label {clause.label} of a catch clause")
+
+    def _catch(self, imm: object) -> None:
+        carried = () if imm is None else self._tag(imm)
+        frame = self._close()
+        self._open(carried, frame.end)
+
+    def _rethrow(self, imm: object) -> None:
+        self._label(imm)
+        assert isinstance(imm, int)
+        row = self.frames[-1 - imm].row
+        if row is None or row.meaning[0] not in ("catch", "catch_all"):
+            raise self._invalid(f"invalid rethrow label {imm}: it is no catch")
+        self._unreachable()
+
+    def _delegate(self, imm: object) -> None:
+        frame = self._close()
+        self._label(imm)
+        self.stack.extend(frame.end)
 
     # --- parametric, variables, references -----------------------------------------------------
 
@@ -427,7 +549,7 @@ class FunctionValidator:
         second = self._pop_any()
         first = self._pop_any(second.value)
         for type_ in (first, second):
-            if isinstance(type_, ValType) and type_.is_ref:
+            if isinstance(type_, RefType):
                 raise self._mismatch("numbers, unless it names a type", type_)
         if first is not second and _UNKNOWN not in (first, second):
             raise self._mismatch(f"two values of one type, {first}", second)
@@ -446,15 +568,73 @@ class FunctionValidator:
             raise self._invalid(f"global is immutable: global.set of global {imm}")
         self._pop(type_.value)
 
+    def _no_local_value(self, index: int) -> bool:
+        return (
+            index >= self.parameters
+            and not self.locals[index].is_defaultable
+            and index not in self.initialised
+        )
+
+    def _local_index(self, imm: object) -> int:
+        assert isinstance(imm, int)
+        if imm >= len(self.locals):
+            self._no_local(self.row, imm, self.at)
+        return imm
+
+    def _local_get(self, imm: object) -> None:
+        index = self._local_index(imm)
+        if self._no_local_value(index):
+            raise self._invalid(
+                f"uninitialized local {index}: {self.locals[index]} has no default; set it first, "
+                "in this block or around it"
+            )
+        self.stack.append(self.locals[index])
+
+    def _local_set(self, imm: object) -> None:
+        index = self._local_index(imm)
+        self._pop(self.locals[index])
+        if self._no_local_value(index):
+            self.initialised[index] = None
+
+    def _local_tee(self, imm: object) -> None:
+        self._local_set(imm)
+        assert isinstance(imm, int)
+        self.stack.append(self.locals[imm])
+
     def _ref_null(self, imm: object) -> None:
-        assert isinstance(imm, ValType)
+        assert isinstance(imm, RefType)
         self.stack.append(imm)
 
-    def _ref_is_null(self, imm: object) -> None:
+    def _pop_ref(self) -> RefType:
         got = self._pop_any("a reference")
-        if isinstance(got, ValType) and not got.is_ref:
+        if got is _UNKNOWN:
+            return _ANY_REF
+        if not isinstance(got, RefType):
             raise self._mismatch("a reference", got)
+        return got
+
+    def _ref_is_null(self, imm: object) -> None:
+        self._pop_ref()
         self.stack.append(_I32)
+
+    def _ref_as_non_null(self, imm: object) -> None:
+        self.stack.append(self._pop_ref().non_null)
+
+    def _br_on_null(self, imm: object) -> None:
+        got = self._pop_ref()
+        types = self._label(imm)
+        self._pop_all(types)
+        self.stack.extend(types)
+        self.stack.append(got.non_null)
+
+    def _br_on_non_null(self, imm: object) -> None:
+        got = self._pop_ref()
+        types = self._label(imm)
+        if not types:
+            raise self._mismatch("a label that takes a reference", "one that takes nothing")
+        self.stack.append(got.non_null)
+        self._pop_all(types)
+        self.stack.extend(types[:-1])
 
     def _ref_func(self, imm: object) -> None:
         index = self._index("function", imm, len(self.module.type_indices))
@@ -463,31 +643,54 @@ class FunctionValidator:
                 f"undeclared function reference: function {index} is in no element segment, "
                 "export or global"
             )
-        self.stack.append(ValType.FUNCREF)
+        is_typed = "function-references" in self.module.features
+        type_ = ref_type(False, self.module.func_type(index)) if is_typed else ValType.FUNCREF
+        self.stack.append(type_)
 
     # --- tables and memories ---------------------------------------------------------------------
 
-    def _table_element(self, index: object) -> ValType:
-        return self.module.tables[self._index("table", index, len(self.module.tables))].element
+    def _table(self, index: object) -> TableType:
+        return self.module.tables[self._index("table", index, len(self.module.tables))]
 
     def _table_get(self, imm: object) -> None:
-        element = self._table_element(imm)
-        self._pop(_I32)
-        self.stack.append(element)
+        table = self._table(imm)
+        self._pop(table.address)
+        self.stack.append(table.element)
 
     def _table_set(self, imm: object) -> None:
-        self._pop(self._table_element(imm))
-        self._pop(_I32)
+        table = self._table(imm)
+        self._pop_all((table.address, table.element))
+
+    def _table_size(self, imm: object) -> None:
+        self.stack.append(self._table(imm).address)
 
     def _table_grow(self, imm: object) -> None:
-        element = self._table_element(imm)
-        self._pop(_I32)
-        self._pop(element)
-        self.stack.append(_I32)
+        table = self._table(imm)
+        self._pop_all((table.element, table.address))
+        self.stack.append(table.address)
 
     def _table_fill(self, imm: object) -> None:
-        element = self._table_element(imm)
-        self._pop_all((_I32, element, _I32))
+        table = self._table(imm)
+        self._pop_all((table.address, table.element, table.address))
+
+    def _table_copy(self, imm: object) -> None:
+        assert isinstance(imm, tuple)
+        into, source = map(self._table, imm)
+        self._may_hold(into, source.element)
+        self._pop_all((into.address, source.address, _smaller(into.address, source.address)))
+
+    def _table_init(self, imm: object) -> None:
+        assert isinstance(imm, tuple)
+        into = self._table(imm[1])
+        self._may_hold(into, self._elements(imm[0]))
+        self._pop_all((into.address, _I32, _I32))
+
+    def _may_hold(self, table: TableType, element: ValType) -> None:
+        if not matches(element, table.element):
+            raise self._mismatch(table.element, element)
+
+    def _elem_drop(self, imm: object) -> None:
+        self._elements(imm)
 
     def _elements(self, index: object) -> ValType:
         segments = self.module.elements
@@ -496,18 +699,45 @@ class FunctionValidator:
     def _data(self, index: object) -> None:
         self._index("data segment", index, self.module.data_count or 0)
 
-    def _indexed(self, imm: object) -> None:
-        """Rows with a signature whose indices must exist."""
+    def _memory_size(self, imm: object) -> None:
+        self.stack.append(self._memory(imm).address)
+
+    def _memory_grow(self, imm: object) -> None:
+        address = self._memory(imm).address
+        self._pop(address)
+        self.stack.append(address)
+
+    def _memory_fill(self, imm: object) -> None:
+        address = self._memory(imm).address
+        self._pop_all((address, _I32, address))
+
+    def _memory_copy(self, imm: object) -> None:
+        assert isinstance(imm, tuple)
+        into, source = (self._memory(index).address for index in imm)
+        self._pop_all((into, source, _smaller(into, source)))
+
+    def _memory_init(self, imm: object) -> None:
+        assert isinstance(imm, tuple)
+        address = self._memory(imm[1]).address
+        self._data(imm[0])
+        self._pop_all((address, _I32, _I32))
+
+    def _atomic(self, imm: object) -> None:
+        """An access of the threads proposal: its alignment is its size."""
+        assert isinstance(imm, tuple)
+        row = self.row
+        self._memory(imm[2])
+        if 1 << imm[0] != row.access_bytes:
+            raise self._invalid(
+                f"alignment must be natural: {row.name} of {row.access_bytes} bytes, "
+                f"alignment 2**{imm[0]}"
+            )
+        self._access(row, imm, self.at)
+
+    def _vector(self, imm: object) -> None:
+        """Rows of vectors whose lanes must exist."""
         what = self.row.imm
-        if what is Imm.MEMORY:
-            self._memory(imm)
-        elif what is Imm.TABLE:
-            self._table_element(imm)
-        elif what is Imm.DATA:
-            self._data(imm)
-        elif what is Imm.ELEM:
-            self._elements(imm)
-        elif what is Imm.LANE:
+        if what is Imm.LANE:
             self._lane(imm)
         elif what is Imm.LANES:
             assert isinstance(imm, tuple)
@@ -516,10 +746,12 @@ class FunctionValidator:
             assert isinstance(imm, tuple)
             if imm[0] > self.row.access_bytes.bit_length() - 1:
                 self._memory_access(self.row, imm, self.at)
-            self._memory(imm[2])
             self._lane(imm[3])
-        elif isinstance(imm, tuple):
-            self._pair(what, *imm)
+            self._access(self.row, imm, self.at)
+            return
+        self._typed(self.row, self.at)
+
+    def _by_signature(self, imm: object) -> None:
         self._typed(self.row, self.at)
 
     def _lane(self, lane: object) -> None:
@@ -528,21 +760,10 @@ class FunctionValidator:
             count = self.row.lanes
             raise self._invalid(f"invalid lane index {lane}: {self.row.name} has {count} lanes")
 
-    def _pair(self, what: Imm, first: int, second: int) -> None:
-        if what is Imm.DATA_MEMORY:
-            self._memory(second)
-            self._data(first)
-        elif what is Imm.MEMORY_MEMORY:
-            self._memory(first)
-            self._memory(second)
-        elif what is Imm.ELEM_TABLE:
-            self._same(self._table_element(second), self._elements(first))
-        elif what is Imm.TABLE_TABLE:
-            self._same(self._table_element(first), self._table_element(second))
 
-    def _same(self, into: ValType, source: ValType) -> None:
-        if into is not source:
-            raise self._mismatch(into, source)
+def _smaller(one: ValType, other: ValType) -> ValType:
+    """The type of a size that fits both kinds of addresses."""
+    return _I64 if one is _I64 and other is _I64 else _I32
 
 
 _Method = Callable[[FunctionValidator, object], None]
@@ -571,6 +792,42 @@ _BY_MEANING: dict[str, _Method] = {
     "ref.null": _V._ref_null,
     "ref.is_null": _V._ref_is_null,
     "ref.func": _V._ref_func,
+    "local.get": _V._local_get,
+    "local.set": _V._local_set,
+    "local.tee": _V._local_tee,
+    "table.size": _V._table_size,
+    "table.copy": _V._table_copy,
+    "table.init": _V._table_init,
+    "elem.drop": _V._elem_drop,
+    "memory.size": _V._memory_size,
+    "memory.grow": _V._memory_grow,
+    "memory.fill": _V._memory_fill,
+    "memory.copy": _V._memory_copy,
+    "memory.init": _V._memory_init,
+    "data.drop": _V._data,
+    "return_call": _V._return_call,
+    "return_call_indirect": _V._return_call_indirect,
+    "call_ref": _V._call_ref,
+    "return_call_ref": _V._return_call_ref,
+    "ref.as_non_null": _V._ref_as_non_null,
+    "br_on_null": _V._br_on_null,
+    "br_on_non_null": _V._br_on_non_null,
+    "throw": _V._throw,
+    "throw_ref": _V._throw_ref,
+    "try_table": _V._try_table,
+    "try": _V._enter,
+    "catch": _V._catch,
+    "catch_all": _V._catch,
+    "rethrow": _V._rethrow,
+    "delegate": _V._delegate,
+}
+_BY_IMMEDIATE: dict[Imm, _Method] = {
+    Imm.LANE: _V._vector,
+    Imm.LANES: _V._vector,
+    Imm.MEMARG_LANE: _V._vector,
+    Imm.MEMARG: _V._atomic,
+    Imm.NONE: _V._by_signature,
+    Imm.ZERO: _V._by_signature,
 }
 
 
@@ -583,9 +840,11 @@ def _families() -> dict[Opcode, _Method]:
     found: dict[Opcode, _Method] = {}
     missing: list[str] = []
     for row in ROWS:
-        if _PLANS[row][0] != _FAMILY:
+        if _CAREFUL_PLANS[row][0] != _FAMILY:
             continue
-        method = _V._indexed if row.is_typed else _BY_MEANING.get(row.meaning[0])
+        method = _BY_MEANING.get(row.meaning[0])
+        if method is None and row.is_typed:
+            method = _BY_IMMEDIATE.get(row.imm)
         if method is None:
             missing.append(row.name)
         else:
