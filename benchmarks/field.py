@@ -87,7 +87,7 @@ class Field:
             ]
         spreads = [self.spread(k, name) for k in self.kernels for name in names]
         known = [spread for spread in spreads if spread is not None]
-        if known:
+        if known and self.rounds > 1:
             text = f"{statistics.median(known) * 100:.1f} % of the median time"
             notes.append(f"a contestant's rounds lie within {text} on half of the kernels")
         return tuple(notes)

@@ -73,15 +73,15 @@ def large_guest(units: int = 80, functions: int = 150) -> Guest:
     return Guest(f"large guest, {file.stat().st_size / 1e6:.1f} MB", file)
 
 
-def middle_guest(units: int = 2, functions: int = 150) -> Guest:
-    """The module without imports, some hundred functions.
+def middle_guest(units: int = 2, functions: int = 40) -> Guest:
+    """The module without imports; some seconds of work for LLVM.
 
     Raises:
         BenchmarkError: zig is missing or fails.
     """
     program = Program(units, functions, seed=7)
     file = _built("middle", program, program.caller(1, 1), _RUN, wasm_flags())
-    return Guest(f"middle guest, {file.stat().st_size / 1e6:.1f} MB", file)
+    return Guest(f"middle guest, {file.stat().st_size / 1e6:.2f} MB", file)
 
 
 def _built(name: str, program: Program, caller: str, main: str, target: tuple[str, ...]) -> Path:
