@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,9 +20,10 @@ from typing import Protocol
 
 from benchmarks.catalogue import Kernel
 from benchmarks.errors import BenchmarkError, NotRun
+from benchmarks.idle import idle_module
 from benchmarks.machine import peer_program
 from benchmarks.measure import Sample
-from benchmarks.processes import ROOT, source_environment
+from benchmarks.processes import ROOT, children_cpu_s, source_environment
 from benchmarks.runners import has_wasm3
 from benchmarks.toolchain import BUILD_FOLDER, build_native, zig_version
 from wasinn_runtime.engines.modes import MODES
@@ -154,7 +154,7 @@ def _number(reply: dict[str, object], key: str) -> float:
 class WamrContestant:
     """WAMR's ``iwasm`` on a module, or on what ``wamrc`` made of it: one process for each run.
 
-    The process's start is taken off: what a run with ``tiny_n`` took, the smaller of two.
+    The process's start is taken off: what a module takes that does nothing, the least of five.
 
     Attributes:
         name: its column's heading.
@@ -171,42 +171,47 @@ class WamrContestant:
     def load(self, kernel: Kernel) -> float:
         """See ``Contestant``."""
         module = _module(kernel)
-        start = time.perf_counter()
-        if self.wamrc is None:
-            self._file = module
-        else:
+        if self._start is None:
             BUILD_FOLDER.mkdir(exist_ok=True)
-            self._file = BUILD_FOLDER / f"{kernel.name}.wamr"
-            _output([self.wamrc, "--opt-level=3", "-o", str(self._file), str(module)])
-        took = time.perf_counter() - start
-        samples = [self._time(kernel.tiny_n)[1] for _ in range(2)]
-        self._start = min(samples, key=lambda sample: sample.cpu_s)
-        return took
+            empty = BUILD_FOLDER / "empty.wasm"
+            empty.write_bytes(idle_module(1))
+            file = self._compiled(empty)
+            samples = [_iwasm(self.iwasm, file, 0)[1] for _ in range(5)]
+            self._start = min(samples, key=lambda sample: sample.cpu_s)
+        start = time.perf_counter()
+        self._file = self._compiled(module)
+        return time.perf_counter() - start
 
     def run(self, n: int) -> tuple[int, Sample]:
         """See ``Contestant``."""
         assert self._start is not None
-        value, sample = self._time(n)
-        # A tiny run is not nothing; what is left of it is far below what a tick can tell.
+        assert self._file is not None
+        value, sample = _iwasm(self.iwasm, self._file, n)
         wall = max(sample.wall_s - self._start.wall_s, 1e-6)
         return value, Sample(wall, max(sample.cpu_s - self._start.cpu_s, 1e-6))
 
     def close(self) -> None:
         """See ``Contestant``."""
 
-    def _time(self, n: int) -> tuple[int, Sample]:
-        command = [self.iwasm, "--stack-size=1048576", "-f", "run", str(self._file), str(n)]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        start = time.perf_counter()
-        output = _output(command)
-        wall = time.perf_counter() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        found = re.search(r"(0x[0-9a-f]+|-?\d+):i64", output)
-        if found is None:
-            raise NotRun(f"iwasm printed {output.strip()[:200]!r}")
-        value = int(found[1], 0)
-        return value - (1 << 64) if value >= 1 << 63 else value, Sample(wall, cpu)
+    def _compiled(self, module: Path) -> Path:
+        if self.wamrc is None:
+            return module
+        target = BUILD_FOLDER / f"{module.stem}.wamr"
+        _output([self.wamrc, "--opt-level=3", "-o", str(target), str(module)])
+        return target
+
+
+def _iwasm(program: str, file: Path, n: int) -> tuple[int, Sample]:
+    """Run one file's ``run``: its result, and what the whole process took."""
+    before = children_cpu_s()
+    start = time.perf_counter()
+    output = _output([program, "--stack-size=1048576", "-f", "run", str(file), str(n)])
+    sample = Sample(time.perf_counter() - start, children_cpu_s() - before)
+    found = re.search(r"(0x[0-9a-f]+|-?\d+):i64", output)
+    if found is None:
+        raise NotRun(f"iwasm printed {output.strip()[:200]!r}")
+    value = int(found[1], 0)
+    return value - (1 << 64) if value >= 1 << 63 else value, sample
 
 
 def _output(command: Sequence[str]) -> str:
