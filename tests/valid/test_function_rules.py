@@ -61,7 +61,7 @@ def message(data: bytes, features: frozenset[str] = FEATURES_2_0) -> str:
         (b"\x41\0\x21\3", "unknown local 3: local.set, 0 locals"),
         (b"\x41\0\x22\3", "unknown local 3: local.tee, 0 locals"),
         (b"\x23\2\x1a", "unknown global 2: global.get, there are 2"),
-        (b"\x41\1\x24\0", "global is immutable: global.set of global 0"),
+        (b"\x41\1\x24\0", "global is immutable: global.set of immutable global 0"),
         (b"\x41\1\x24\1", "type mismatch: global.set expected i64, got i32"),
         (b"\x10\7", "unknown function 7: call, there are 1"),
         (b"\x41\0\x11\1\0", "unknown type 1: call_indirect, there are 1"),

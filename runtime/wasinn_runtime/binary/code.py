@@ -70,7 +70,6 @@ class _Dispatch:
     rows: tuple[Opcode | None, ...]
     kinds: tuple[int, ...]
     prefixed: dict[int, Opcode]
-    offset_bits: int
 
 
 def _kind(row: Opcode | None) -> int:
@@ -97,7 +96,6 @@ def _dispatch(features: frozenset[str]) -> _Dispatch:
         rows,
         tuple(_kind(row) for row in rows),
         {code: row for code, row in enabled.items() if code > 255},
-        64 if "memory64" in features else 32,
     )
 
 
@@ -220,8 +218,10 @@ def _expression(
                 pos += 2
                 append((rows[byte], (align, offset, 0), at))  # type: ignore[arg-type]
             else:
-                immediate, pos = _memarg(module, dispatch.offset_bits, pos)
-                append((rows[byte], immediate, at))  # type: ignore[arg-type]
+                row = rows[byte]
+                assert row is not None
+                immediate, pos = _memarg(module, row, pos)
+                append((row, immediate, at))
         elif kind == _END:
             append((rows[byte], None, at))  # type: ignore[arg-type]
             if not takes:
@@ -336,7 +336,7 @@ def _memory_index(reader: TypeReader) -> int:
     return 0
 
 
-def _memarg(module: ParsedModule, offset_bits: int, pos: int) -> tuple[tuple[int, int, int], int]:
+def _memarg(module: ParsedModule, row: Opcode, pos: int) -> tuple[tuple[int, int, int], int]:
     """Alignment, offset and memory index of a memory access, and the position after it."""
     data, where, start = module.data, module.where, pos
     align, pos = unsigned(data, pos, 32, where)
@@ -348,13 +348,24 @@ def _memarg(module: ParsedModule, offset_bits: int, pos: int) -> tuple[tuple[int
         hint = f": a memory index {needs('multi-memory')}" if align & _HAS_MEMORY else ""
         raise Malformed(f"malformed memop flags {align:#x}{hint}", start, where)
     at = pos
-    offset, pos = unsigned(data, pos, offset_bits, where)
-    if offset >> 32 and memory < len(module.memories):
-        if module.memories[memory].address is ValType.I32:
-            raise Invalid(
-                f"offset out of range: {offset}, but memory {memory} is 32-bit", at, where
-            )
+    bits = 64 if "memory64" in module.features else 32
+    offset, pos = unsigned(data, pos, bits, where)
+    if offset >> 32:
+        _check_offset(module, row, (align, offset, memory), at)
     return (align, offset, memory), pos
+
+
+def _check_offset(module: ParsedModule, row: Opcode, memarg: tuple[int, int, int], at: int) -> None:
+    """An offset beyond 4 GiB, which a 32-bit memory does not have.
+
+    Memories that are not there, and wrong alignments, are validation's affair, and come first.
+    """
+    align, offset, memory = memarg
+    if memory >= len(module.memories) or 1 << align > row.access_bytes:
+        return
+    if module.memories[memory].address is ValType.I32:
+        message = f"offset out of range: {offset}, but memory {memory} has 32-bit addresses"
+        raise Invalid(message, at, module.where)
 
 
 def _catches(reader: TypeReader) -> tuple[Catch, ...]:
@@ -408,8 +419,7 @@ def _immediate(reader: TypeReader, row: Opcode, has_data_count: bool) -> object:
         reader.skip(16)
         return tuple(reader.data[at : at + 16])
     if imm in (Imm.MEMARG, Imm.MEMARG_LANE):
-        bits = 64 if reader.has("memory64") else 32
-        memarg, reader.pos = _memarg(reader.module, bits, at)
+        memarg, reader.pos = _memarg(reader.module, row, at)
         return memarg if imm is Imm.MEMARG else (*memarg, reader.byte())
     if imm is Imm.TRY_TABLE:
         return _block_type(reader), _catches(reader)

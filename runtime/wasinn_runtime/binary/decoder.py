@@ -32,9 +32,11 @@ from wasinn_runtime.spec.opcodes import BY_NAME, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
     GlobalType,
+    Heap,
     MemoryType,
     TableType,
     ValType,
+    ref_type,
 )
 
 __all__ = ["MAGIC", "VERSION", "decode"]
@@ -46,6 +48,7 @@ _KINDS = (
     ExternKind.TAG,
 )
 _REF_FUNC = BY_NAME["ref.func"]
+_FUNCTIONS = ref_type(False, Heap.FUNC)
 _TAGS = 13
 _TABLE_WITH_INIT = 0x40
 
@@ -271,13 +274,15 @@ class _Decoder(TypeReader):
         else:
             table = self.u32() if indexed else 0
             where = self._const_expr()
-        type_: ValType = ValType.FUNCREF
+        type_ = ValType.FUNCREF
         if not_active or indexed:
             kind_at = self.pos
             if expressions:
                 type_ = self.ref_type()
             elif self.byte() != 0:
                 raise self.malformed("malformed element kind", kind_at)
+        if not expressions and self.has("function-references"):
+            type_ = _FUNCTIONS
         count = self.count(limits.MAX_SEGMENT_ELEMENTS, "elements in a segment")
         if expressions:
             init = tuple([self._const_expr() for _ in range(count)])

@@ -14,6 +14,7 @@ from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import Imm, Opcode
 from wasinn_runtime.spec.types import (
     ExternKind,
+    ExternType,
     FuncType,
     GlobalType,
     MemoryType,
@@ -227,6 +228,14 @@ class ParsedModule:
     def func_type(self, index: int) -> FuncType:
         """The type of a function by its index; only for indices that validation accepted."""
         return self.types[self.type_indices[index]]
+
+    def import_type(self, import_: Import) -> ExternType:
+        """What the import must be; only after validation."""
+        if import_.type is not None:
+            return import_.type
+        assert import_.type_index is not None
+        type_ = self.types[import_.type_index]
+        return TagType(type_) if import_.kind is ExternKind.TAG else type_
 
     def tag_type(self, index: int) -> TagType:
         """The type of a tag by its index; only for indices that validation accepted."""

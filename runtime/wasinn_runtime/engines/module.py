@@ -132,12 +132,7 @@ class Module:
     @property
     def imports(self) -> list[tuple[str, str, ExternType]]:
         """Module name, name and type of each import."""
-        found = []
-        for i in self.parsed.imports:
-            ty = self.parsed.types[i.type_index] if i.type_index is not None else i.type
-            assert ty is not None
-            found.append((i.module, i.name, ty))
-        return found
+        return [(i.module, i.name, self.parsed.import_type(i)) for i in self.parsed.imports]
 
     @property
     def exports(self) -> list[tuple[str, ExternType]]:

@@ -156,9 +156,9 @@ def _plan(row: Opcode) -> _Plan:
     return _FAMILY, None, None, None, natural
 
 
-_PLANS = {row: _plan(row) for row in ROWS}
+_PLANS: dict[Opcode, _Plan] = {row: _plan(row) for row in ROWS}
 # For functions with locals that have no default: whoever reads one, or sets it, is looked at.
-_CAREFUL_PLANS = {
+_CAREFUL_PLANS: dict[Opcode, _Plan] = {
     row: (_FAMILY, None, None, None, 0) if plan[0] in (_GET, _SET, _TEE) else plan
     for row, plan in _PLANS.items()
 }
@@ -311,9 +311,10 @@ class FunctionValidator:
 
     def _pop(self, expected: ValType, what: str = "") -> _Cell:
         got = self._pop_any(expected, what)
-        if got is not expected and got is not _UNKNOWN:
-            if not (isinstance(got, RefType) and matches(got, expected)):
-                raise self._mismatch(expected, got, what)
+        if got is expected or got is _UNKNOWN:
+            return got
+        if not (isinstance(got, RefType) and matches(got, expected)):
+            raise self._mismatch(expected, got, what)
         return got
 
     def _pop_all(self, types: _Types, what: str = "") -> None:
@@ -565,7 +566,7 @@ class FunctionValidator:
     def _global_set(self, imm: object) -> None:
         type_ = self.module.globals_[self._index("global", imm, len(self.module.globals_))]
         if not type_.mutable:
-            raise self._invalid(f"global is immutable: global.set of global {imm}")
+            raise self._invalid(f"global is immutable: global.set of immutable global {imm}")
         self._pop(type_.value)
 
     def _no_local_value(self, index: int) -> bool:

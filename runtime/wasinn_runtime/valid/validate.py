@@ -128,6 +128,8 @@ class _Sections:
                     f"table size must be at most 2**32 - 1: table {index} has {max(sizes)}", None
                 )
             self.limits(f"table {index}", table.limits)
+        if len(module.tables) > 1 and "reference-types" not in module.features:
+            raise self.invalid(f"multiple tables: {len(module.tables)}", None)
         for index, memory in enumerate(module.memories):
             sizes = (memory.limits.min, memory.limits.max or 0)
             is_wide = memory.address is ValType.I64
@@ -166,11 +168,11 @@ class _Sections:
     def tables(self) -> None:
         """What the elements of tables start with."""
         module = self.module
-        globals_ = len(module.globals_) if self.has_arithmetic else module.imported_globals
         for number, init in enumerate(module.table_inits, module.imported_tables):
             element = module.tables[number].element
             if init is not None:
-                self.constant(init, element, f"table {number}", init[0][2] if init else 0, globals_)
+                at = init[0][2] if init else None
+                self.constant(init, element, f"table {number}", at, module.imported_globals)
             elif not element.is_defaultable:
                 raise self.invalid(
                     f"type mismatch: table {number} of {element} must say what its elements are",
@@ -243,7 +245,7 @@ class _Sections:
         code: ConstExpr,
         expected: ValType,
         user: str,
-        offset: int,
+        offset: int | None,
         globals_: int | None = None,
     ) -> None:
         """A constant expression, which must leave exactly one value of the type.
