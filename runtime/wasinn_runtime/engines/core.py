@@ -21,7 +21,7 @@ from wasinn_runtime.machine.native import Core
 __all__ = ["core", "runtime_imports", "watch_interrupts"]
 
 # Offsets in the kernel's structures: si_addr in siginfo_t, the program counter in ucontext_t.
-_LAYOUTS = {"x86_64": (16, 168)}
+_LAYOUTS = {"x86_64": (16, 168), "aarch64": (16, 440)}
 
 _SA_SIGINFO, _SA_NODEFER, _SA_RESTART, _SA_ONSTACK = 4, 0x40000000, 0x10000000, 0x08000000
 
@@ -58,7 +58,7 @@ def core() -> Core:
         # The stack limit lies in glibc's thread control block: see lower/core.py.
         raise UsageError("wasinn needs glibc; this Python uses another C library")
     cache = CodeCache(default_cache_dir() / "code")
-    image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine]), 2)
+    image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine], machine), 2)
     code = load(image, CORE_SYMBOLS, {})
     libc = _libc()
     pthread_key = ctypes.c_uint()

@@ -6,6 +6,7 @@ the kernel says of the CPU, since LLVM takes longer to load than a small guest t
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -194,8 +195,24 @@ def used_features(architecture: Architecture, features: str) -> tuple[str, ...]:
     return tuple(sorted(on & architecture.features.keys()))
 
 
+# Bits of the words that the kernel gives every process on aarch64 (AT_HWCAP, AT_HWCAP2), by the
+# names they have in its own list. Source: Linux, arch/arm64/include/uapi/asm/hwcap.h.
+_ARM_BITS = (
+    (16, {"fp": 0, "asimd": 1, "aes": 3, "pmull": 4, "sha1": 5, "sha2": 6, "crc32": 7,
+          "atomics": 8, "fphp": 9, "asimdhp": 10, "asimdrdm": 12, "jscvt": 13, "fcma": 14,
+          "lrcpc": 15, "sha3": 17, "asimddp": 20, "sha512": 21, "asimdfhm": 23, "flagm": 27}),
+    (26, {"flagm2": 7, "frint": 8, "i8mm": 13, "bf16": 14}),
+)  # fmt: skip
+
+
 @cache
 def _kernel_words() -> frozenset[str]:
+    if os.uname().machine == "aarch64":
+        ask = ctypes.CDLL(None).getauxval
+        ask.argtypes, ask.restype = [ctypes.c_ulong], ctypes.c_ulong
+        return frozenset(
+            name for kind, bits in _ARM_BITS for name, bit in bits.items() if ask(kind) >> bit & 1
+        )
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             name, _, value = line.partition(":")

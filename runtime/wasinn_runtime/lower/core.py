@@ -43,17 +43,29 @@ CORE_SYMBOLS = (
     "wasinn_previous_interrupt",
     "wasinn_main_thread",
 )
-# Where the limit lies: the slot that glibc's thread control block sets aside for it (%fs:0x70).
-_STACK_LIMIT = "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"
+# Where the limit lies: code to find the place, and its address. x86-64: the slot that glibc's thread
+# control block sets aside for it (%fs:0x70), which is where LLVM's split-stack prologue looks.
+# aarch64: the second word of that block, which the ABI reserves and nobody uses; the linker's checks
+# look there (engines/frame_checks.py).
+_STACK_LIMIT = {
+    "x86_64": ("", "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"),
+    "aarch64": (
+        """%thread = call ptr @llvm.thread.pointer.p0()
+  %limit_slot = getelementptr i8, ptr %thread, i64 8""",
+        "ptr %limit_slot",
+    ),
+}
 
 
-def core_unit(si_addr: int, context_pc: int) -> str:
+def core_unit(si_addr: int, context_pc: int, machine: str) -> str:
     """The process-wide core.
 
     Args:
         si_addr: byte offset of ``si_addr`` in ``siginfo_t`` on this system.
         context_pc: byte offset of the program counter in ``ucontext_t``.
+        machine: the CPU's name in triples.
     """
+    find_limit, limit = _STACK_LIMIT[machine]
     return f"""
 declare i32 @_setjmp(ptr) returns_twice
 declare void @longjmp(ptr, i32) noreturn
@@ -65,6 +77,7 @@ declare i32 @mprotect(ptr, i64, i32)
 declare ptr @llvm.returnaddress(i32)
 declare ptr @llvm.frameaddress.p0(i32)
 declare i64 @llvm.umax.i64(i64, i64)
+declare ptr @llvm.thread.pointer.p0()
 
 @wasinn_key = global i32 0
 @wasinn_arenas = global [{2 * MAX_ARENAS} x i64] zeroinitializer
@@ -221,7 +234,8 @@ define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
   store ptr %outer, ptr %outer_p
   %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
   %active = load volatile ptr, ptr %active_p
-  %outer_limit = load volatile i64, {_STACK_LIMIT}
+  {find_limit}
+  %outer_limit = load volatile i64, {limit}
   %values_p = getelementptr i8, ptr %store, i64 {StoreContext.VALUE_SP}
   %values = load volatile ptr, ptr %values_p
   %control_p = getelementptr i8, ptr %store, i64 {StoreContext.CONTROL_SP}
@@ -243,7 +257,7 @@ limits:
   br label %prepare
 prepare:
   %own_limit = load i64, ptr %store
-  store volatile i64 %own_limit, {_STACK_LIMIT}
+  store volatile i64 %own_limit, {limit}
   %buf = getelementptr i8, ptr %act, i64 {Activation.JMP_BUF}
   %again = call i32 @_setjmp(ptr %buf) returns_twice
   %first = icmp eq i32 %again, 0
@@ -273,7 +287,7 @@ ended:
   %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
   call i32 @pthread_setspecific(i32 %key, ptr %outer)
   store volatile ptr %active, ptr %active_p
-  store volatile i64 %outer_limit, {_STACK_LIMIT}
+  store volatile i64 %outer_limit, {limit}
   store volatile ptr %values, ptr %values_p
   store volatile ptr %control, ptr %control_p
   store volatile ptr %runs, ptr %runs_p

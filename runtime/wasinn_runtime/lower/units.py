@@ -230,9 +230,9 @@ def trampoline_names(ty: FuncType) -> tuple[str, str]:
     return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
 
 
-def trampoline_unit(types: Iterable[FuncType]) -> str:
+def trampoline_unit(types: Iterable[FuncType], machine: str = "") -> str:
     """For each signature: an array entry that calls the native one, and the other way round."""
-    parts = [preamble()]
+    parts = [preamble(machine)]
     for ty in types:
         enter, spill = trampoline_names(ty)
         parts.append(_enter(ty, enter))
