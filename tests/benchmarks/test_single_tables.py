@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import wasmtime
+from click.testing import CliRunner
 
-from benchmarks import fast_jit, hostcall, idle
+from benchmarks import __main__ as command
+from benchmarks import aot, fast_jit, hostcall, idle
 from benchmarks.catalogue import KERNELS
+from benchmarks.errors import BenchmarkError
 from benchmarks.field import Fields
 from benchmarks.generator import Program
 from benchmarks.guests import middle_guest
 from benchmarks.processes import ROOT, run_process
-from benchmarks.report import Result
+from benchmarks.report import Result, Table
 from benchmarks.runners import WasinnRunner, WasmtimeRunner
 from benchmarks.start import start_table
-from benchmarks.tables import TABLES
+from benchmarks.tables import TABLES, Request, TableOf
 from benchmarks.toolchain import zig_version
 from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 
@@ -87,6 +91,19 @@ def test_fast_jit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["crc32"][1].endswith(" ms")
 
 
+@pytest.mark.slow
+@_TAKES_ZIG
+def test_aot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WASINN_BENCH_WAMRC", raising=False)
+    monkeypatch.setattr(aot, "middle_guest", lambda: middle_guest(units=1, functions=20))
+    result = aot.aot_table(rounds=1)
+    assert list(_rows(result)) == ["wasinn compile, 1 job", "wasinn compile, 2 jobs"]
+    share, jobs = result.bars
+    assert 0 < share.value < 100
+    assert jobs.value > 0
+    assert result.notes == ("wamrc was not run: WASINN_BENCH_WAMRC names no wamrc",)
+
+
 def test_generated_programs_are_always_the_same() -> None:
     first, second = Program(2, 20), Program(2, 20)
     assert first.unit(1) == second.unit(1)
@@ -98,6 +115,25 @@ def test_every_table_has_a_command() -> None:
     _, output = run_process([sys.executable, "-m", "benchmarks", "--help"])
     for table in TABLES:
         assert f"  {table.name} ".encode() in output
+
+
+def test_a_table_that_fails_does_not_cost_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(request: Request) -> Result:
+        raise BenchmarkError("no such luck")
+
+    def give(request: Request) -> Result:
+        return Result("good", Table("Good", ("a",), (("1",),)), (), {})
+
+    tables = (TableOf("bad", "What is bad.", fail), TableOf("good", "What is good.", give))
+    monkeypatch.setattr(command, "TABLES", tables)
+    target = tmp_path / "results.json"
+    result = CliRunner().invoke(command.cli, ["all", "--readme", "--json", str(target)])
+    assert isinstance(result.exception, BenchmarkError)
+    assert "left alone: bad" in str(result.exception)
+    assert "- not measured: no such luck" in result.output
+    assert set(json.loads(target.read_text())["tables"]) == {"bad", "good"}
 
 
 def test_sources_name_no_place_of_this_machine() -> None:
