@@ -78,6 +78,7 @@ def _initialise(machine: str) -> None:
     if machine == os.uname().machine:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()  # the core has a few lines of assembly
     else:
         llvm.initialize_all_targets()
         llvm.initialize_all_asmprinters()
