@@ -180,7 +180,7 @@ def test_malformed_bodies_win_over_invalid_ones() -> None:
         + section(3, vec([u32(0)] * 2))
         + section(10, vec([body(b"\x1a"), body(b"\x06")]))
     )
-    with pytest.raises(Exception, match="function 1: illegal opcode 0x06"):
+    with pytest.raises(Exception, match="function 1: illegal opcode 06"):
         validate(decode(data))
 
 

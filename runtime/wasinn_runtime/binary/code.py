@@ -247,13 +247,13 @@ def _expression(
             found = rows[byte]
             if found is None:
                 if byte not in PREFIXES:
-                    raise Malformed(_illegal(byte, f"{byte:#04x}"), at, where)
+                    raise Malformed(_illegal(byte, f"{byte:02x}"), at, where)
                 number, pos = unsigned(data, pos, 32, where)
                 # A code has room for 16 bits of number; more would run into the prefix.
                 found = dispatch.prefixed.get(prefixed(byte, number)) if number < 1 << 16 else None
                 if found is None:
                     code = prefixed(byte, number) if number < 1 << 16 else -1
-                    raise Malformed(_illegal(code, f"{byte:#04x} {number}"), at, where)
+                    raise Malformed(_illegal(code, f"{byte:02x} {number}"), at, where)
             if found.imm is Imm.NONE:
                 if byte not in PREFIXES:
                     _in_block(found, takes, at, where)
