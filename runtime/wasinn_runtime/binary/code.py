@@ -42,6 +42,7 @@ class Body:
         start, end: byte offsets in the module.
         select_types: by offset, the operand type of each reachable ``select`` that names none;
             validation fills it in.
+        wide_drops: the offsets of each reachable ``drop`` of a v128; validation fills it in.
     """
 
     locals: list[tuple[int, ValType]]
@@ -49,6 +50,7 @@ class Body:
     start: int
     end: int
     select_types: dict[int, ValType] = field(default_factory=dict)
+    wide_drops: set[int] = field(default_factory=set)
 
 
 # What the loop does for an opcode byte. The numbers follow how often code needs them.

@@ -45,6 +45,8 @@ FEATURES_3_0 = FEATURES_2_0 | {
 ALL_FEATURES = FEATURES_3_0 | {"legacy-exceptions", "threads"}
 """With what is not part of 3.0: the exceptions that toolchains still emit, and threads."""
 
+# What a feature's own rules and instructions build on.
+_IMPLIED = {"legacy-exceptions": "exceptions", "relaxed-simd": "simd"}
 _VERSIONS = {"2.0": FEATURES_2_0 | {"simd"}, "3.0": FEATURES_3_0, "all": ALL_FEATURES}
 
 
@@ -74,7 +76,7 @@ def parse_features(text: str) -> frozenset[str]:
             hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
             raise UsageError(f"features {text!r}: unknown word {word!r}; {hint}")
         if word == name:
-            found.add(name)
+            found |= {name, _IMPLIED.get(name, name)}
         else:
             found.discard(name)
     return frozenset(found)

@@ -31,7 +31,7 @@ from wasinn_runtime.spec.types import (
     ref_type,
 )
 
-__all__ = ["FunctionValidator"]
+__all__ = ["FunctionValidator", "local_types"]
 
 
 class _Mark(enum.Enum):
@@ -116,7 +116,8 @@ class _Runs(Sequence[ValType]):
 _FEW_LOCALS = 500
 
 
-def _local_types(params: _Types, runs: list[tuple[int, ValType]]) -> Sequence[ValType]:
+def local_types(params: _Types, runs: list[tuple[int, ValType]]) -> Sequence[ValType]:
+    """The types of all locals, parameters first; in memory that the module's size warrants."""
     if sum(count for count, _ in runs) > _FEW_LOCALS:
         return _Runs(params, runs)
     types = list(params)
@@ -182,7 +183,7 @@ class FunctionValidator:
         self.function = function
         self.body = body
         type_ = module.func_type(function)
-        self.locals = _local_types(type_.params, body.locals)
+        self.locals = local_types(type_.params, body.locals)
         self.parameters = len(type_.params)
         # Of the locals without a default, those that have a value here, and in which order.
         self.initialised: dict[int, None] = {}
@@ -535,7 +536,8 @@ class FunctionValidator:
     # --- parametric, variables, references -----------------------------------------------------
 
     def _drop(self, imm: object) -> None:
-        self._pop_any()
+        if self._pop_any() is ValType.V128:
+            self.body.wide_drops.add(self.at)
 
     def _select(self, imm: object) -> None:
         self._pop(_I32)
