@@ -74,7 +74,7 @@ def imported(kind_and_type: bytes) -> bytes:
         ),
         (
             section(6, vec([I32 + b"\0\x41\0" + END, I32 + b"\0\x23\0" + END])),
-            "unknown global 0: global 1, there is none",
+            "unknown global 0: global 1, there are 0 before it",
         ),
         (
             section(2, vec([imported(b"\3" + I32 + b"\1")]))

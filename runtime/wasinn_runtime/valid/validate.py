@@ -273,7 +273,13 @@ class _Sections:
                 types.append(type_ or ValType.FUNCREF)
             elif word == "global.get":
                 assert isinstance(immediate, int)
-                self.index("global", immediate, globals_, user, at)
+                if immediate >= globals_:
+                    is_there = immediate < len(module.globals_) and not self.has_arithmetic
+                    hint = f"; a later one {needs('extended-const')}" if is_there else ""
+                    raise self.invalid(
+                        f"unknown global {immediate}: {user}, there are {globals_} before it{hint}",
+                        at,
+                    )
                 source = module.globals_[immediate]
                 if source.mutable:
                     raise self.invalid(
