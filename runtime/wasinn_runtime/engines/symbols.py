@@ -18,12 +18,12 @@ class FunctionMap:
 
     Args:
         module: the module; the map does not keep it alive.
-        code: its linked code.
+        code: its linked code; nor that.
     """
 
     def __init__(self, module: Module, code: Code) -> None:
         self._module = weakref.ref(module)
-        self._code = code
+        self._code = weakref.ref(code)
 
     @property
     def alive(self) -> bool:
@@ -32,7 +32,10 @@ class FunctionMap:
     def label_at(self, pc: int) -> str | None:
         """``function 12 (score)`` when the address lies in this module's code, else None."""
         module = self._module()
-        symbol = self._code.symbol_at(pc)
-        if module is None or symbol is None:
+        code = self._code()
+        if module is None or code is None:
+            return None
+        symbol = code.symbol_at(pc)
+        if symbol is None:
             return None
         return module.parsed.function_label(int(symbol.removeprefix("f")))

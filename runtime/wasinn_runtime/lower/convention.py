@@ -156,4 +156,5 @@ def give(w: FunctionWriter, ty: FuncType, values: Sequence[str], context: str) -
 
 def opaque(w: FunctionWriter, context: str) -> str:
     """A context for one call through a pointer, which may come back with another in its place."""
-    return w.let(f'call ptr asm "", "=r,0"(ptr {context})')
+    # With side effects, or LLVM folds the load of the callee into the call, across this: a cycle.
+    return w.let(f'call ptr asm sideeffect "", "=r,0"(ptr {context})')
