@@ -40,7 +40,8 @@ ACCEPTED = {
         (data (i64.const 8) "x")
         (func (result i64) (memory.fill (i64.const 0) (i32.const 1) (i64.const 2))
           (drop (memory.grow (i64.const 1))) (memory.size))""",
-    "table64": """(table $a i64 1 funcref) (table $b 1 funcref) (elem (i64.const 0) 0) (type $t (func))
+    "table64": """(table $a i64 1 funcref) (table $b 1 funcref)
+        (elem (i64.const 0) 0) (type $t (func))
         (func (table.copy $a $b (i64.const 0) (i32.const 0) (i32.const 1))
           (table.set $a (i64.const 0) (table.get $b (i32.const 0)))
           (drop (table.grow $a (ref.null func) (table.size $a)))
