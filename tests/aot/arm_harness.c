@@ -35,7 +35,8 @@ static uint64_t get(const char *name) {
 #define LIBC(f) put(#f, (uint64_t)(uintptr_t)f)
 
 int main(int argc, char **argv) {
-    static uint64_t vm[4096], store[64], entry[16], reference[16], activation[512];
+    static uint64_t entry[16], reference[16], activation[4096];
+    static uint64_t vm[4096] __attribute__((aligned(16))), store[8192] __attribute__((aligned(16)));
     LIBC(longjmp); LIBC(mprotect); LIBC(pthread_getspecific); LIBC(pthread_self);
     LIBC(pthread_setspecific); LIBC(sigaction); LIBC(memcpy); LIBC(memmove); LIBC(memset);
     put("_setjmp", (uint64_t)(uintptr_t)_setjmp);
@@ -58,7 +59,8 @@ int main(int argc, char **argv) {
             *(uint64_t *)(image + a) += (uint64_t)(uintptr_t)image;
         } else if (!strcmp(word, "import")) {
             fscanf(plan, "%lu %63s", &a, name);
-            *(uint64_t *)(image + a) = get(name);
+            if (!find(name, &b)) b = (uint64_t)(uintptr_t)abort; /* what no guest here uses */
+            *(uint64_t *)(image + a) = b;
         } else if (!strcmp(word, "export")) {
             fscanf(plan, "%63s %lu", name, &a);
             put(name, (uint64_t)(uintptr_t)image + a);
@@ -82,6 +84,11 @@ int main(int argc, char **argv) {
             if (base == MAP_FAILED || mprotect(base, b, 3)) return 3;
             put("memory", (uint64_t)(uintptr_t)base);
             put("memory_end", (uint64_t)(uintptr_t)base + a);
+        } else if (!strcmp(word, "data")) { /* offset in memory, file, bytes */
+            fscanf(plan, "%lu %511s %lu", &a, path, &b);
+            FILE *file = fopen(path, "rb");
+            if (fread((char *)get("memory") + a, 1, b, file) != b) return 3;
+            fclose(file);
         }
     }
     pthread_key_t key;
