@@ -137,6 +137,7 @@ class Activation:
     TRAP_CODE = 16  # i64: a TrapCode, when the call ended by one
     TRAP_PC = 24  # i64: where, as a code address
     OUTER = 32  # ptr: the activation of the same thread that was there before
+    TRAP_ENTRY = 40  # ptr: the CodeEntry that an interpreter was running then
     JMP_BUF = 64  # 200 bytes on x86-64, 312 on aarch64 with glibc; less with musl
     SLOTS = 64 + 448  # arguments, then results, of the call
 

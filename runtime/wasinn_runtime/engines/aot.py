@@ -89,6 +89,8 @@ class AotCode:
             the cache, and takes the way that a file would take.
     """
 
+    interpreted = False
+
     def __init__(self, module: Module, image: LoadedImage | None = None) -> None:
         self.has_bodies = image is None
         self.image = image or _compiled(module)

@@ -25,6 +25,8 @@ __all__ = ["Lazy"]
 class Lazy:
     """A module whose functions become ready one by one. Modes override ``make_ready``."""
 
+    interpreted = False
+
     def __init__(self, module: Module) -> None:
         self.engine = module.engine
         self.parsed = module.parsed
@@ -55,6 +57,10 @@ class Lazy:
         body = decode_body(self.parsed, index - self.imported)
         validate_function(self.parsed, index - self.imported, body)
         return body
+
+    def label(self, index: int) -> str:
+        """See ``machine.lazy.LazyCode``."""
+        return self.parsed.function_label(index)
 
     def prepare(self, index: int) -> None:
         """See ``machine.lazy.LazyCode``. Threads that come at once wait for the first."""

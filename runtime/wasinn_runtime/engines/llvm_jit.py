@@ -25,6 +25,8 @@ __all__ = ["LlvmJit", "checked_ir"]
 class LlvmJit:
     """One object with all of a module's functions, from the cache or compiled now."""
 
+    interpreted = False
+
     def __init__(self, module: Module) -> None:
         engine, parsed = module.engine, module.parsed
         # A cached image proves that the same bytes were validated before.

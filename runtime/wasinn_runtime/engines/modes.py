@@ -18,9 +18,14 @@ __all__ = ["CODE_OF_MODE", "DEFAULT_MODE", "MODES", "ModuleCode"]
 class ModuleCode(Protocol):
     """A module's code in one mode. Making it validates, at least all but the function bodies.
 
+    Attributes:
+        interpreted: whether stores must have stacks for an interpreter.
+
     Raises:
         Malformed, Invalid: why it is not a module.
     """
+
+    interpreted: bool
 
     def publish(self, entries: EntryTable) -> None:
         """Fill the module's table; its adapters are there by now."""

@@ -67,6 +67,7 @@ class Module:
         self.entries = EntryTable(engine, self.parsed)
         self.entries_address = self.entries.address
         self.code.publish(self.entries)
+        self.interpreted = self.code.interpreted
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str]) -> Module:

@@ -33,6 +33,7 @@ CORE_SYMBOLS = (
     "wasinn_invoke",
     "wasinn_host_call",
     "wasinn_prepare",
+    "wasinn_make_ready",
     "wasinn_dispatch",
     "wasinn_on_fault",
     "wasinn_on_stop",
@@ -285,6 +286,9 @@ go:
   br label %ended
 ended:
   %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
+  %ran = load volatile ptr, ptr %runs_p
+  %ran_p = getelementptr i8, ptr %act, i64 {Activation.TRAP_ENTRY}
+  store ptr %ran, ptr %ran_p
   call i32 @pthread_setspecific(i32 %key, ptr %outer)
   store volatile ptr %active, ptr %active_p
   store volatile i64 %outer_limit, {limit}
@@ -307,6 +311,14 @@ define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) {{
 ; Array entry of a function that nobody called yet: Python makes it ready and puts its entries in
 ; place of this one.
 define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) {{
+  call void @wasinn_make_ready(ptr %entry, ptr %vm)
+  %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
+  %array = load ptr, ptr %array_p
+  tail call void %array(ptr %entry, ptr %vm, ptr %slots)
+  ret void
+}}
+
+define void @wasinn_make_ready(ptr %entry, ptr %vm) {{
   %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
   %token = load i64, ptr %token_p
   %index_p = getelementptr i8, ptr %entry, i64 {CodeEntry.INDEX}
@@ -314,9 +326,6 @@ define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) {{
   %dispatch_p = getelementptr ptr, ptr @wasinn_dispatch, i64 1
   %dispatch = load ptr, ptr %dispatch_p
   call void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %index_p)
-  %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
-  %array = load ptr, ptr %array_p
-  tail call void %array(ptr %entry, ptr %vm, ptr %slots)
   ret void
 }}
 

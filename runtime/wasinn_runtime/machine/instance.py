@@ -38,6 +38,7 @@ class CompiledModule(Protocol):
         layout: of its VMContext.
         escaping: functions that can be reached by reference, in the order of their FuncRefs.
         entries_address: address of the CodeEntry of the first defined function.
+        interpreted: whether an interpreter runs it.
         signatures: the process-wide number of each type.
         data_address: address of the module's bytes.
     """
@@ -46,6 +47,7 @@ class CompiledModule(Protocol):
     layout: VMLayout
     escaping: Sequence[int]
     entries_address: int
+    interpreted: bool
     signatures: Sequence[int]
     data_address: int
 
@@ -145,6 +147,8 @@ class Instance:
         _check_imports(store, parsed, imports)
         self._cells = native.buffer(layout.total_bytes + 16)
         store.keep((self._cells, module))
+        if module.interpreted:
+            store.provide_stacks()
         self.context = (ctypes.addressof(self._cells) + 15) & ~15
         self._first = (self.context - ctypes.addressof(self._cells)) // 8
         self.exports = Exports(self)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Protocol
 
+from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.machine import native
 
-__all__ = ["PREPARE_ADDRESS", "LazyCode"]
+__all__ = ["PREPARE_ADDRESS", "LazyCode", "describe_entry"]
 
 
 class LazyCode(Protocol):
@@ -15,6 +16,16 @@ class LazyCode(Protocol):
 
     def prepare(self, index: int) -> None:
         """Put working entries in place of those of function ``index``, imports counted."""
+
+    def label(self, index: int) -> str:
+        """What to call a function in messages."""
+
+
+def describe_entry(entry: int) -> str:
+    """What to call the function of a lazy module's CodeEntry, by its address."""
+    cells = (ctypes.c_uint64 * (CodeEntry.BYTES // 8)).from_address(entry)
+    code: LazyCode = ctypes.cast(cells[CodeEntry.TOKEN // 8], ctypes.py_object).value
+    return code.label(cells[CodeEntry.INDEX // 8])
 
 
 def _prepare(code: LazyCode, index: ctypes._Pointer[ctypes.c_uint64]) -> int:

@@ -10,6 +10,7 @@ from wasinn_runtime.abi.layout import Activation, StoreContext
 from wasinn_runtime.errors import Exhaustion, Internal, Interrupted, Trap, UsageError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.interrupt import Deadline, Interrupt
+from wasinn_runtime.machine.lazy import describe_entry
 from wasinn_runtime.machine.memory import MemoryRegion
 from wasinn_runtime.machine.table import TableRegion
 from wasinn_runtime.spec.traps import TrapCode
@@ -24,6 +25,9 @@ __all__ = ["Compiler", "Store"]
 _USUAL_SLOTS = 32
 _USUAL_CELLS = Activation.SLOTS // 8 + _USUAL_SLOTS
 _ACTIVATION = StoreContext.ACTIVATION // 8
+_VALUE_SP, _CONTROL_SP = StoreContext.VALUE_SP // 8, StoreContext.CONTROL_SP // 8
+# An interpreter's frame has a slot for each value; compiled code keeps most of them in registers.
+_REGION_FACTOR = 4
 _FLOOR, _HOST_LIMIT = StoreContext.STACK_FLOOR // 8, StoreContext.HOST_STACK_LIMIT // 8
 
 
@@ -85,6 +89,15 @@ class Store:
         region = TableRegion(ty)
         self.keep(region)
         return region
+
+    def provide_stacks(self) -> None:
+        """Make sure that interpreters have stacks: one region, used from both ends."""
+        if self._context[_VALUE_SP]:
+            return
+        size = _REGION_FACTOR * self.engine.max_stack_bytes
+        region = native.reserve(size, writable=True)
+        native.when_gone(self, native.release, region, size)
+        self._context[_VALUE_SP], self._context[_CONTROL_SP] = region, region + size
 
     def extern_handle(self, value: object) -> int:
         """The slot that stands for a Python object; the same object has the same."""
@@ -177,6 +190,8 @@ class Store:
         if code is TrapCode.INTERRUPTED:
             return self._interrupted()
         function = self.engine.describe_address(activation[Activation.TRAP_PC // 8])
+        if function is None and (entry := activation[Activation.TRAP_ENTRY // 8]):
+            function = describe_entry(entry)
         kind = Exhaustion if code is TrapCode.CALL_STACK_EXHAUSTED else Trap
         return kind(code.text, function)
 
