@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 3
+ABI_VERSION = 4
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -62,7 +62,8 @@ class StoreContext:
     CURRENT = 64  # ptr: the CodeEntry that an interpreter runs, for the messages of traps
     EXCEPTION = 72  # ptr: the exception that leaves an activation, or that Python throws
     EXCEPTION_FREE = 80  # ptr: the first free cell for an exception
-    EXCEPTION_HEAP = 88  # i64: id() of the Python object that finds more of them
+    VALUE_STACK = 96  # ptr: where the interpreters' value stack begins
+    SERVICES = 88  # i64: id() of the Python object that does what is rare
     # What native calls pass beyond registers, arguments and results: see lower/convention.py.
     EXCHANGE = 128
     EXCHANGE_BYTES = 16 * max(MAX_PARAMS, MAX_RESULTS)

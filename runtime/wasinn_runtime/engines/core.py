@@ -17,6 +17,7 @@ from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.machine.func import DISPATCH_ADDRESS
 from wasinn_runtime.machine.lazy import PREPARE_ADDRESS
 from wasinn_runtime.machine.native import Core
+from wasinn_runtime.machine.services import SERVICES_ADDRESS
 
 __all__ = ["core", "runtime_imports", "watch_interrupts"]
 
@@ -67,8 +68,8 @@ def core() -> Core:
     ctypes.c_uint32.from_address(code.addresses["wasinn_key"]).value = pthread_key.value
     stop_signal = int(signal.SIGRTMIN) + 5
     built = Core(code, code.addresses, stop_signal)
-    dispatch = (ctypes.c_uint64 * 2).from_address(code.addresses["wasinn_dispatch"])
-    dispatch[:] = [DISPATCH_ADDRESS, PREPARE_ADDRESS]
+    dispatch = (ctypes.c_uint64 * 3).from_address(code.addresses["wasinn_dispatch"])
+    dispatch[:] = [DISPATCH_ADDRESS, PREPARE_ADDRESS, SERVICES_ADDRESS]
     flags = _SA_SIGINFO | _SA_NODEFER
     _install(
         libc,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from wasinn_runtime.engines.core import core, runtime_imports, watch_interrupts
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 from wasinn_runtime.engines.symbols import FunctionMap
-from wasinn_runtime.errors import UsageError
+from wasinn_runtime.errors import LimitExceeded, UsageError
 from wasinn_runtime.lower.units import trampoline_names, trampoline_unit
-from wasinn_runtime.machine.native import Core
+from wasinn_runtime.machine.native import Core, reserve
 from wasinn_runtime.spec.types import FuncType
 
 __all__ = ["Config", "Engine"]
@@ -56,6 +57,8 @@ class Config:
 
 _signatures: dict[FuncType, int] = {}
 _types_by_number: list[FuncType] = []
+# Of those with a definition of their own, whose supertypes generated code may look up.
+_MOST_NUMBERED = 1 << 22
 _trampolines: dict[FuncType, tuple[int, int]] = {}
 _lock = threading.RLock()
 _trampoline_code: list[Code] = []
@@ -84,12 +87,25 @@ class Engine:
         """The process-wide number of a function type; equal types have equal numbers."""
         number = _signatures.get(ty)
         if number is None:
+            above = 0 if ty.supertype is None else self.signature(ty.supertype)
             with _lock:
                 number = _signatures.get(ty)
                 if number is None:
                     _types_by_number.append(ty)
-                    number = _signatures[ty] = len(_types_by_number)
+                    number = len(_types_by_number)
+                    if ty.definition is not None:
+                        self._note_supertype(number, above)
+                    _signatures[ty] = number
         return number
+
+    def _note_supertype(self, number: int, above: int) -> None:
+        """Let generated code find the type that a type declares to be a subtype of."""
+        if number >= _MOST_NUMBERED:
+            raise LimitExceeded(f"{number:,} function types are in use in this process")
+        place = ctypes.c_uint64.from_address(self.core.addresses["wasinn_supertypes"])
+        if not place.value:
+            place.value = reserve(8 * _MOST_NUMBERED, writable=True)
+        ctypes.c_uint64.from_address(place.value + 8 * number).value = above
 
     def type_of_signature(self, number: int) -> FuncType:
         return _types_by_number[number - 1]

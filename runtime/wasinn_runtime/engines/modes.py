@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.fast_jit import FastJit
 from wasinn_runtime.engines.llvm_jit import LlvmJit
+from wasinn_runtime.lower.ssa import SSA_FEATURES
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["CODE_OF_MODE", "DEFAULT_MODE", "MODES", "ModuleCode"]
+__all__ = ["CODE_OF_MODE", "DEFAULT_MODE", "FEATURES_OF_MODE", "MODES", "ModuleCode"]
 
 
 class ModuleCode(Protocol):
@@ -36,4 +37,9 @@ CODE_OF_MODE: Mapping[str, Callable[[Module], ModuleCode]] = {
     "llvm-jit": LlvmJit,
 }
 MODES = tuple(CODE_OF_MODE)
+# What each mode's decoder lets in.
+FEATURES_OF_MODE: Mapping[str, frozenset[str]] = {
+    "fast-jit": SSA_FEATURES,
+    "llvm-jit": SSA_FEATURES,
+}
 DEFAULT_MODE = "llvm-jit"

@@ -14,10 +14,9 @@ from wasinn_runtime.engines.aot_format import is_aot
 from wasinn_runtime.engines.engine import Engine
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.llvm_jit import checked_ir
-from wasinn_runtime.engines.modes import CODE_OF_MODE, ModuleCode
+from wasinn_runtime.engines.modes import CODE_OF_MODE, DEFAULT_MODE, FEATURES_OF_MODE, ModuleCode
 from wasinn_runtime.errors import UsageError
 from wasinn_runtime.lower.units import escaping_functions, layout_of
-from wasinn_runtime.spec.opcodes import FEATURES_2_0
 from wasinn_runtime.spec.types import ExternKind, ExternType
 from wasinn_runtime.valid.validate import validate
 
@@ -48,7 +47,8 @@ class Module:
                 "holds: if you trust it as you trust a program, load it with Module.from_aot, or "
                 "run it under a name that ends in .aot"
             )
-        self._set_up(engine, decode(content, name, FEATURES_2_0), CODE_OF_MODE[engine.config.mode])
+        mode = engine.config.mode
+        self._set_up(engine, decode(content, name, FEATURES_OF_MODE[mode]), CODE_OF_MODE[mode])
 
     def _set_up(
         self, engine: Engine, parsed: ParsedModule, code: Callable[[Module], ModuleCode]
@@ -112,7 +112,7 @@ class Module:
         Raises:
             Malformed, Invalid: why it is not a module.
         """
-        validate(decode(bytes(data), name, FEATURES_2_0))
+        validate(decode(bytes(data), name, FEATURES_OF_MODE[DEFAULT_MODE]))
 
     def llvm_ir(self) -> str:
         """The LLVM IR generated for it, before optimisation.

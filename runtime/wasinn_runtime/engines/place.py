@@ -56,7 +56,7 @@ _CORE_LIBRARY = frozenset(
 
 # For guests that throw: in the compiler's own library, which is loaded only then.
 UNWIND_LIBRARY = frozenset(
-    {"_Unwind_ForcedUnwind", "_Unwind_Resume", "__gcc_personality_v0", "_Unwind_GetCFA"}
+    {"_Unwind_ForcedUnwind", "_Unwind_GetRegionStart", "_Unwind_Resume", "__gcc_personality_v0"}
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -38,4 +38,4 @@ class FunctionMap:
         symbol = code.symbol_at(pc)
         if symbol is None:
             return None
-        return module.parsed.function_label(int(symbol.removeprefix("f")))
+        return module.parsed.function_label(int(symbol.removeprefix("f").removesuffix(".tail")))

@@ -14,6 +14,7 @@ make tail calls have a second symbol, which they use among themselves (``tail_na
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,7 +32,9 @@ __all__ = [
     "opaque",
     "receive",
     "results",
+    "tail_alias",
     "tail_name",
+    "tail_symbols",
 ]
 
 # What x86-64 has, which is less than aarch64: registers for integers, and for the rest.
@@ -81,6 +84,24 @@ def native_name(index: int) -> str:
 def tail_name(index: int) -> str:
     """The symbol that tail calls jump to."""
     return f"f{index}.tail"
+
+
+_TAIL = re.compile(r"(^define [^\n]*?)?@f(\d+)\.tail\(", re.MULTILINE)
+
+
+def tail_symbols(text: str) -> tuple[set[int], set[int]]:
+    """The functions whose ``tail_name`` a piece of IR defines, and those that it jumps to."""
+    defined: set[int] = set()
+    used: set[int] = set()
+    if ".tail(" in text:
+        for definition, number in _TAIL.findall(text):
+            (defined if definition else used).add(int(number))
+    return defined, used
+
+
+def tail_alias(index: int, linkage: str = "internal") -> str:
+    """The ``tail_name`` of a function that makes no tail calls itself."""
+    return f"@{tail_name(index)} = {linkage} alias i8, ptr @{native_name(index)}"
 
 
 @cache

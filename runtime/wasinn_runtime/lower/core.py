@@ -15,6 +15,12 @@ from wasinn_runtime.abi.layout import (
     StoreContext,
     TableDef,
 )
+from wasinn_runtime.lower.core_exceptions import (
+    EXCEPTION_CORE_SYMBOLS,
+    EXCEPTION_SYMBOLS,
+    exceptions_ir,
+)
+from wasinn_runtime.lower.core_services import SERVICE_SYMBOLS, services_ir
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import PAGE_SIZE
 
@@ -27,9 +33,14 @@ RUNTIME_SYMBOLS = (
     "wasinn_memory_grow",
     "wasinn_table_grow",
     "wasinn_table_fill",
+    "wasinn_subtype",
+    *EXCEPTION_SYMBOLS,
+    *SERVICE_SYMBOLS,
 )
 CORE_SYMBOLS = (
     *RUNTIME_SYMBOLS,
+    *EXCEPTION_CORE_SYMBOLS[len(EXCEPTION_SYMBOLS) :],
+    "wasinn_supertypes",
     "wasinn_invoke",
     "wasinn_host_call",
     "wasinn_prepare",
@@ -44,10 +55,10 @@ CORE_SYMBOLS = (
     "wasinn_previous_interrupt",
     "wasinn_main_thread",
 )
-# Where the limit lies: code to find the place, and its address. x86-64: the slot that glibc's thread
-# control block sets aside for it (%fs:0x70), which is where LLVM's split-stack prologue looks.
-# aarch64: the second word of that block, which the ABI reserves and nobody uses; the linker's checks
-# look there (engines/frame_checks.py).
+# Where the limit lies: code to find the place, and its address. x86-64: the slot that glibc's
+# thread control block sets aside for it (%fs:0x70), where LLVM's split-stack prologue looks.
+# aarch64: the second word of that block, which the ABI reserves and nobody uses; the linker's
+# checks look there (engines/frame_checks.py).
 _STACK_LIMIT = {
     "x86_64": ("", "ptr addrspace(257) inttoptr (i64 112 to ptr addrspace(257))"),
     "aarch64": (
@@ -79,13 +90,16 @@ declare ptr @llvm.returnaddress(i32)
 declare ptr @llvm.frameaddress.p0(i32)
 declare i64 @llvm.umax.i64(i64, i64)
 declare ptr @llvm.thread.pointer.p0()
+declare ptr @llvm.stacksave.p0()
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
 @wasinn_key = global i32 0
 @wasinn_arenas = global [{2 * MAX_ARENAS} x i64] zeroinitializer
 @wasinn_previous_fault = global [256 x i8] zeroinitializer
 @wasinn_previous_interrupt = global [256 x i8] zeroinitializer
 @wasinn_main_thread = global i64 0
-@wasinn_dispatch = global [2 x ptr] zeroinitializer ; host functions, preparing
+@wasinn_dispatch = global [3 x ptr] zeroinitializer ; host functions, preparing, services
+@wasinn_supertypes = global ptr null ; the number of each numbered type's supertype, or 0
 
 define internal ptr @current() {{
   %k = load i32, ptr @wasinn_key
@@ -227,8 +241,9 @@ done:
   ret void
 }}
 
-; 0: the function returned; 1: it ended early, the activation says why.
-define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) {{
+; 0: the function returned; 1: it ended early, the activation says why; 2: by an exception, which
+; is in the store's context; 3: by one that could not be unwound.
+define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) uwtable {{
   %key = load i32, ptr @wasinn_key
   %outer = call ptr @pthread_getspecific(i32 %key)
   %outer_p = getelementptr i8, ptr %act, i64 {Activation.OUTER}
@@ -255,6 +270,8 @@ limits:
   %floor = load i64, ptr %floor_p
   %limit = call i64 @llvm.umax.i64(i64 %lowest, i64 %floor)
   store i64 %limit, ptr %store
+  %top_p = getelementptr i8, ptr %store, i64 {StoreContext.STACK_TOP}
+  store ptr %frame, ptr %top_p
   br label %prepare
 prepare:
   %own_limit = load i64, ptr %store
@@ -285,7 +302,7 @@ go:
   call void %array(ptr %entry, ptr %vm, ptr %slots)
   br label %ended
 ended:
-  %status = phi i32 [ 1, %prepare ], [ 1, %refuse ], [ 0, %go ]
+  %status = phi i32 [ %again, %prepare ], [ 1, %refuse ], [ 0, %go ]
   %ran = load volatile ptr, ptr %runs_p
   %ran_p = getelementptr i8, ptr %act, i64 {Activation.TRAP_ENTRY}
   store ptr %ran, ptr %ran_p
@@ -299,7 +316,7 @@ ended:
 }}
 
 ; Array entry of a function written in Python.
-define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) {{
+define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) uwtable {{
   %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
   %token = load i64, ptr %token_p
   %store = load ptr, ptr %context
@@ -310,7 +327,7 @@ define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) {{
 
 ; Array entry of a function that nobody called yet: Python makes it ready and puts its entries in
 ; place of this one.
-define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) {{
+define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) uwtable {{
   call void @wasinn_make_ready(ptr %entry, ptr %vm)
   %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
   %array = load ptr, ptr %array_p
@@ -318,7 +335,7 @@ define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) {{
   ret void
 }}
 
-define void @wasinn_make_ready(ptr %entry, ptr %vm) {{
+define void @wasinn_make_ready(ptr %entry, ptr %vm) uwtable {{
   %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
   %token = load i64, ptr %token_p
   %index_p = getelementptr i8, ptr %entry, i64 {CodeEntry.INDEX}
@@ -330,7 +347,9 @@ define void @wasinn_make_ready(ptr %entry, ptr %vm) {{
 }}
 
 ; While Python runs, the activation is marked: a fault there is not the guest's, and a stop waits.
-define internal void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %cells) {{
+; What Python answers: 0 it raised (ctypes says so, too), 1 all is well, 2 throw the exception that
+; is in the store's context.
+define internal void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %cells) uwtable {{
   %frame = call ptr @llvm.frameaddress.p0(i32 0)
   %here = ptrtoint ptr %frame to i64
   %limit_p = getelementptr i8, ptr %store, i64 {StoreContext.HOST_STACK_LIMIT}
@@ -347,8 +366,8 @@ enter:
   store volatile i64 1, ptr %in_host_p
   %status = call i32 %dispatch(i64 %token, ptr %cells)
   store volatile i64 0, ptr %in_host_p
-  %fine = icmp eq i32 %status, 1 ; ctypes answers 0 when an exception escapes the Python callback
-  br i1 %fine, label %look, label %failed
+  %bad = icmp eq i32 %status, 0
+  br i1 %bad, label %failed, label %look
 failed:
   call void @wasinn_trap(i32 {TrapCode.HOST_ERROR.value})
   unreachable
@@ -356,29 +375,36 @@ look:
   %stop_p = getelementptr i8, ptr %act, i64 {Activation.STOP}
   %stop = load volatile i64, ptr %stop_p
   %stopped = icmp ne i64 %stop, 0
-  br i1 %stopped, label %leave, label %done
+  br i1 %stopped, label %leave, label %check
 leave:
   call void @wasinn_trap(i32 {TrapCode.INTERRUPTED.value})
+  unreachable
+check:
+  %throws = icmp eq i32 %status, 2
+  br i1 %throws, label %throw, label %done
+throw:
+  %exception_p = getelementptr i8, ptr %store, i64 {StoreContext.EXCEPTION}
+  %exception = load ptr, ptr %exception_p
+  call void @wasinn_throw(ptr %store, ptr %exception)
   unreachable
 done:
   ret void
 }}
 
 ; Pages before, or -1. Python set the limit; opening pages is all that growth takes.
-define i32 @wasinn_memory_grow(ptr %memory, i32 %delta) {{
+define i64 @wasinn_memory_grow(ptr %memory, i64 %delta) {{
   %length_p = getelementptr i8, ptr %memory, i64 {MemoryDef.BYTE_LENGTH}
   %length = load i64, ptr %length_p
   %max_p = getelementptr i8, ptr %memory, i64 {MemoryDef.MAX_PAGES}
   %max = load i64, ptr %max_p
   %pages = udiv i64 %length, {PAGE_SIZE}
-  %more = zext i32 %delta to i64
-  %new = add i64 %pages, %more
-  %too_many = icmp ugt i64 %new, %max
+  %room = sub i64 %max, %pages
+  %too_many = icmp ugt i64 %delta, %room
   br i1 %too_many, label %refuse, label %open
 open:
   %base = load ptr, ptr %memory
   %start = getelementptr i8, ptr %base, i64 %length
-  %bytes = mul i64 %more, {PAGE_SIZE}
+  %bytes = mul i64 %delta, {PAGE_SIZE}
   %nothing = icmp eq i64 %bytes, 0
   br i1 %nothing, label %done, label %protect
 protect:
@@ -386,14 +412,13 @@ protect:
   %bad = icmp ne i32 %failed, 0
   br i1 %bad, label %refuse, label %grown
 grown:
-  %total = mul i64 %new, {PAGE_SIZE}
-  store i64 %total, ptr %length_p
+  %total = add i64 %length, %bytes
+  store atomic i64 %total, ptr %length_p release, align 8
   br label %done
 done:
-  %before = trunc i64 %pages to i32
-  ret i32 %before
+  ret i64 %pages
 refuse:
-  ret i32 -1
+  ret i64 -1
 }}
 
 define void @wasinn_table_fill(ptr %first, ptr %value, i64 %count) {{
@@ -411,23 +436,44 @@ done:
   ret void
 }}
 
-define i32 @wasinn_table_grow(ptr %table, ptr %value, i32 %delta) {{
+define i64 @wasinn_table_grow(ptr %table, ptr %value, i64 %delta) {{
   %size_p = getelementptr i8, ptr %table, i64 {TableDef.SIZE}
   %size = load i64, ptr %size_p
   %max_p = getelementptr i8, ptr %table, i64 {TableDef.MAX_SIZE}
   %max = load i64, ptr %max_p
-  %more = zext i32 %delta to i64
-  %new = add i64 %size, %more
-  %too_many = icmp ugt i64 %new, %max
+  %room = sub i64 %max, %size
+  %too_many = icmp ugt i64 %delta, %room
   br i1 %too_many, label %refuse, label %grow
 grow:
   %base = load ptr, ptr %table
   %first = getelementptr ptr, ptr %base, i64 %size
-  call void @wasinn_table_fill(ptr %first, ptr %value, i64 %more)
+  call void @wasinn_table_fill(ptr %first, ptr %value, i64 %delta)
+  %new = add i64 %size, %delta
   store i64 %new, ptr %size_p
-  %before = trunc i64 %size to i32
-  ret i32 %before
+  ret i64 %size
 refuse:
-  ret i32 -1
+  ret i64 -1
 }}
+
+; Whether the type with one number is the other, or declared to be a subtype of it.
+define i1 @wasinn_subtype(i64 %type, i64 %wanted) {{
+entry:
+  %table = load ptr, ptr @wasinn_supertypes
+  br label %next
+next:
+  %at = phi i64 [ %type, %entry ], [ %above, %up ]
+  %same = icmp eq i64 %at, %wanted
+  br i1 %same, label %yes, label %up
+up:
+  %above_p = getelementptr i64, ptr %table, i64 %at
+  %above = load i64, ptr %above_p
+  %none = icmp eq i64 %above, 0
+  br i1 %none, label %no, label %next
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+{exceptions_ir(machine)}
+{services_ir()}
 """

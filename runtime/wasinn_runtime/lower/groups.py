@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from wasinn_runtime.abi.layout import VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.lower.ssa import lower_function, native_name
+from wasinn_runtime.lower.convention import native_name, tail_alias, tail_name, tail_symbols
+from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.lower.units import ENTRIES_SYMBOL, preamble
 
 __all__ = ["group_unit"]
@@ -36,6 +37,9 @@ def group_unit(
         lower_function(module, layout, places, index, body, bodies)
         for index, body in bodies.items()
     )
-    listed = ", ".join(f"ptr @{native_name(index)}" for index in bodies)
+    defined, jumped_to = tail_symbols("\n".join(parts))
+    parts.extend(tail_alias(index) for index in sorted(jumped_to - defined))
+    symbols = [tail_name(i) if i in defined else native_name(i) for i in bodies]
+    listed = ", ".join(f"ptr @{symbol}" for symbol in symbols)
     parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(bodies)} x ptr] [{listed}]")
     return "\n".join(parts)

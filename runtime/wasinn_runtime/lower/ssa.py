@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
+import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
+import wasinn_runtime.lower.ssa_calls  # noqa: F401 registers handlers
+from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
-from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.binary.module import Catch, ParsedModule
 from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.convention import (
     arguments,
@@ -26,12 +29,11 @@ from wasinn_runtime.lower.convention import (
 )
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
-from wasinn_runtime.lower.state import STATE_MEANINGS, table_element, table_size
+from wasinn_runtime.lower.ssa_exceptions import Try, end_try, end_try_table
+from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.lower.writer import (
-    ELEMENT,
     INVARIANT,
     LLVM_TYPE,
-    STATE,
     UNPREDICTABLE,
     FunctionWriter,
 )
@@ -40,9 +42,11 @@ from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = ["Lowering", "lower_function", "native_name"]
+__all__ = ["Block", "Lowering", "lower_function", "native_name"]
 
-_BLOCKS = frozenset({"block", "loop", "if"})
+_BLOCKS = frozenset({"block", "loop", "if", "try", "try_table"})
+_ENDS = frozenset({"end", "delegate"})
+_PARTS = frozenset({"else", "catch", "catch_all"})
 
 # IR that a function may become: a few bytes can stand for a thousand values (a call of a function
 # with as many results), and LLVM takes longer than in proportion. Compilers' output stays below
@@ -55,7 +59,7 @@ _DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 5
 
 
 @dataclass(slots=True)
-class _Block:
+class Block:
     """A control frame: ``incoming`` are the branches to its label, one entry an edge."""
 
     kind: str
@@ -67,6 +71,11 @@ class _Block:
     phi_names: list[str] = field(default_factory=list)
     else_label: str = ""
     else_values: list[str] = field(default_factory=list)
+    # Of tries: the clauses of a try_table; the exception that a catch has, and where those go
+    # that it does not take.
+    clauses: tuple[Catch, ...] = ()
+    cell: str | None = None
+    other: str = ""
 
     @property
     def branch_types(self) -> tuple[ValType, ...]:
@@ -95,7 +104,7 @@ class Lowering:
         self.vm = "%vm"
         self.keep_load = False
         self.stack: list[str] = []
-        self.blocks: list[_Block] = []
+        self.blocks: list[Block] = []
         self.reachable = True
         self._bases: dict[int, str] = {}
         self._budget = _LINES + _LINES_PER_BYTE * len(module.data)
@@ -104,6 +113,8 @@ class Lowering:
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
         self.makes_tail_calls = False
+        self.tries: list[Try] = []
+        self.has_pads = False
         context = f"ptr nonnull swiftself align 16 dereferenceable({layout.total_bytes}) %vm"
         self._signature = f"({context}{native_params(self.type)})"
         self.w = FunctionWriter(
@@ -116,11 +127,16 @@ class Lowering:
     def memory_base(self, index: int) -> str:
         return self._bases[index]
 
+    @cached_property
+    def rethrows(self) -> bool:
+        """Whether a catch may throw its exception again."""
+        return any(row.meaning[0] == "rethrow" for row, _, _ in self.body.instructions)
+
     # -- the whole function ----------------------------------------------------------------------
 
     def run(self) -> str:
         self._prologue()
-        self.blocks.append(_Block("func", "return", self.type, 0))
+        self.blocks.append(Block("func", "return", self.type, 0))
         instructions = self.body.instructions
         last = len(instructions) - 1
         position = 0
@@ -144,8 +160,10 @@ class Lowering:
                 immediate = (self.body.select_types[at],)
             HANDLERS[family](self, row, immediate)
             position += 1
+        if self.has_pads:
+            lines[0] = lines[0].removesuffix("{") + "personality ptr @__gcc_personality_v0 {"
         if self._is_awkward():
-            lines[0] = lines[0].replace(" #0 {", " #1 {")
+            lines[0] = lines[0].replace(" #0 ", " #1 ")
         if not self.makes_tail_calls:
             return self.w.finish()
         lines[0] = lines[0].replace(f"@{native_name(self._index)}(", f"@{tail_name(self._index)}(")
@@ -189,22 +207,22 @@ class Lowering:
                 depth += 1
                 deepest = max(deepest, depth)
                 loops += family == "loop"
-            elif family == "end":
+            elif family in _ENDS:
                 depth -= 1
         return deepest > _DEEPEST or loops * count > _MOST_LOCALS_TIMES_LOOPS
 
     def _skip_dead(self, position: int) -> int:
-        """Pass over code that nothing reaches, up to the else or end that closes its block."""
+        """Pass over code that nothing reaches, up to what ends or divides its block."""
         depth = 0
         while True:
             row, immediate, _ = self.body.instructions[position]
             family = row.meaning[0]
             if family in _BLOCKS:
                 depth += 1
-            elif family == "end" or (family == "else" and depth == 0):
-                if depth == 0:
-                    HANDLERS[family](self, row, immediate)
-                    return position + 1
+            elif depth == 0 and (family in _ENDS or family in _PARTS):
+                HANDLERS[family](self, row, immediate)
+                return position + 1
+            elif family in _ENDS:
                 depth -= 1
             position += 1
 
@@ -239,6 +257,13 @@ class Lowering:
 
     # -- blocks ----------------------------------------------------------------------------------
 
+    def open_block(self, kind: str, ty: FuncType) -> Block:
+        """Begin a forward block."""
+        label = self.w.new_label("end")
+        block = Block(kind, label, ty, len(self.stack) - len(ty.params))
+        self.blocks.append(block)
+        return block
+
     def branch(self, depth: int) -> str:
         """Note an edge from here to a block's label and give the label."""
         block = self.blocks[-1 - depth]
@@ -250,7 +275,7 @@ class Lowering:
         block.incoming.append((values, self.w.block))
         return block.label
 
-    def place_label(self, block: _Block) -> list[str]:
+    def place_label(self, block: Block) -> list[str]:
         """Begin a forward block's continuation; its results are phi nodes."""
         self.w.label(block.label)
         results = []
@@ -281,6 +306,18 @@ class Lowering:
             call: what follows the word ``call``.
             returns: whether it returns a value.
         """
+        if self.tries:
+            around = self.tries[-1]
+            around.is_landed = True
+            after = self.w.new_label("back")
+            text = f"invoke {call} to label %{after} unwind label %{around.pad}"
+            value = ""
+            if returns:
+                value = self.w.let(text)
+            else:
+                self.w.do(text)
+            self.w.label(after)
+            return value
         # Not even the last call may become a jump: endless recursion must use up the stack.
         text = f"notail call {call}"
         if returns:
@@ -304,16 +341,14 @@ _ZERO = {
 
 @handler("block")
 def _block(f: Lowering, row: Opcode, immediate: object) -> None:
-    ty = f.module.block_type(immediate)
-    label = f.w.new_label("end")
-    f.blocks.append(_Block("block", label, ty, len(f.stack) - len(ty.params)))
+    f.open_block("block", f.module.block_type(immediate))
 
 
 @handler("loop")
 def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
     w, ty = f.w, f.module.block_type(immediate)
     entry = f.pop(len(ty.params))
-    block = _Block("loop", w.new_label("loop"), ty, len(f.stack))
+    block = Block("loop", w.new_label("loop"), ty, len(f.stack))
     block.incoming.append((entry, w.block))
     w.do(f"br label %{block.label}")
     w.label(block.label)
@@ -331,7 +366,7 @@ def _if(f: Lowering, row: Opcode, immediate: object) -> None:
     condition = f.condition()
     params = f.stack[len(f.stack) - len(ty.params) :]
     then = w.new_label("then")
-    block = _Block("if", w.new_label("end"), ty, len(f.stack) - len(ty.params))
+    block = Block("if", w.new_label("end"), ty, len(f.stack) - len(ty.params))
     block.else_label, block.else_values = w.new_label("else"), params
     w.do(f"br i1 {condition}, label %{then}, label %{block.else_label}")
     w.label(then)
@@ -350,9 +385,15 @@ def _else(f: Lowering, row: Opcode, immediate: object) -> None:
     f.reachable = True
 
 
+_TRIES = {"try_table": end_try_table, "try": end_try, "catch": end_try}
+
+
 @handler("end")
 def _end(f: Lowering, row: Opcode, immediate: object) -> None:
     w, block = f.w, f.blocks[-1]
+    if block.kind in _TRIES:
+        _TRIES[block.kind](f)
+        return
     if block.kind == "loop":
         f.blocks.pop()
         for i, (line, ty) in enumerate(zip(block.phis, block.type.params, strict=True)):
@@ -429,51 +470,6 @@ def _nop(f: Lowering, row: Opcode, immediate: object) -> None:
     pass
 
 
-# --- calls --------------------------------------------------------------------------------------
-
-
-@handler("call")
-def _call(f: Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, int)
-    ty = f.module.func_type(immediate)
-    number = immediate - f.module.imported_functions
-    if number >= 0 and (f.unit is None or immediate in f.unit):
-        f.call(ty, f"@{native_name(immediate)}", "%vm")
-        return
-    if number >= 0:  # compiled apart, or not at all: its entry knows
-        entries = f.w.load_field("%vm", VMContext.ENTRIES, "ptr", INVARIANT)
-        entry = f.w.field(entries, number * CodeEntry.BYTES)
-        f.call(ty, f.w.load_field(entry, CodeEntry.NATIVE, "ptr", STATE), "%vm", entry)
-        return
-    reference = f.w.field("%vm", f.layout.imported_function(immediate))
-    _call_reference(f, ty, reference)
-
-
-def _call_reference(f: Lowering, ty: FuncType, reference: str) -> None:
-    """Call what a FuncRef stands for; the type is known to fit."""
-    callee = f.w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
-    context = f.w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
-    entry = f.w.load_field(reference, FuncRef.ENTRY, "ptr", INVARIANT)
-    f.call(ty, callee, context, entry)
-
-
-@handler("call_indirect")
-def _call_indirect(f: Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, tuple)
-    w = f.w
-    type_index, table = immediate
-    index = w.let(f"zext i32 {f.stack.pop()} to i64")
-    outside = w.let(f"icmp uge i64 {index}, {table_size(f, table)}")
-    w.trap_if(outside, TrapCode.UNDEFINED_ELEMENT)
-    reference = w.let(f"load ptr, ptr {table_element(f, table, index)}, {ELEMENT}")
-    w.trap_if(w.let(f"icmp eq ptr {reference}, null"), TrapCode.UNINITIALIZED_ELEMENT)
-    has = w.load_field(reference, FuncRef.SIGNATURE, "i64", INVARIANT)
-    wanted = w.load_field("%vm", f.layout.signature(type_index), "i64", INVARIANT)
-    differs = w.let(f"icmp ne i64 {has}, {wanted}")
-    w.trap_if(differs, TrapCode.INDIRECT_CALL_TYPE_MISMATCH)
-    _call_reference(f, f.module.types[type_index], reference)
-
-
 # --- parametric and local -----------------------------------------------------------------------
 
 
@@ -532,6 +528,7 @@ _UNTYPED_OPERANDS = {
     "ref.null": 0,
     "ref.is_null": 1,
     "ref.func": 0,
+    "ref.as_non_null": 1,
 }
 
 
@@ -548,7 +545,16 @@ def _stateful(f: Lowering, row: Opcode, immediate: object) -> None:
 HANDLERS.update(dict.fromkeys(MEANINGS, _numeric))
 HANDLERS.update(dict.fromkeys(STATE_MEANINGS, _stateful))
 
-SSA_FEATURES = FEATURES_2_0
+SSA_FEATURES = FEATURES_2_0 | {
+    "exceptions",
+    "extended-const",
+    "function-references",
+    "legacy-exceptions",
+    "memory64",
+    "multi-memory",
+    "tail-call",
+    "threads",
+}
 """The features whose instructions this lowering knows."""
 
 _missing = [

@@ -24,7 +24,18 @@ from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import PAGE_SIZE, ValType
 
-__all__ = ["STATE_MEANINGS", "Frame", "StateMeaning"]
+__all__ = [
+    "STATE_MEANINGS",
+    "Frame",
+    "StateMeaning",
+    "memory_address",
+    "state",
+    "table_def",
+    "table_element",
+    "table_index",
+    "table_size",
+    "wide",
+]
 
 
 class Frame(Protocol):
@@ -72,35 +83,62 @@ def _index(immediate: object) -> int:
     return immediate
 
 
-def _wide(w: FunctionWriter, value: str) -> str:
-    """An i32 operand, read as unsigned, as i64."""
+def wide(w: FunctionWriter, value: str, address: ValType = ValType.I32) -> str:
+    """An address, index or size as i64; one of 32 bits is read as unsigned."""
     if not value.startswith("%"):
-        return str(int(value) & 0xFFFFFFFF)
-    return w.let(f"zext i32 {value} to i64")
+        return str(int(value) & (0xFFFFFFFF if address is ValType.I32 else 0xFFFFFFFFFFFFFFFF))
+    return value if address is ValType.I64 else w.let(f"zext i32 {value} to i64")
+
+
+def _narrow(w: FunctionWriter, value: str, address: ValType) -> str:
+    """A size as the guest wants it."""
+    return value if address is ValType.I64 else w.let(f"trunc i64 {value} to i32")
 
 
 # --- linear memory ------------------------------------------------------------------------------
 
 
-def _address(f: Frame, immediate: object, index: str) -> str:
-    """Address of an access. Bounds are the guard pages' affair: index + offset < 8 GiB."""
+def memory_address(f: Frame, row: Opcode, immediate: object, index: str) -> str:
+    """Host address of an access.
+
+    Bounds of 32-bit memories are the guard pages' affair: index + offset < 8 GiB. Those of 64-bit
+    memories are checked here.
+    """
     assert isinstance(immediate, tuple)
-    offset = immediate[1]
-    base = f.memory_base(0)
-    if not index.startswith("%"):
-        place = (int(index) & 0xFFFFFFFF) + offset
-        return f.w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {place}")
-    address = f.w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {_wide(f.w, index)}")
+    _, offset, memory = immediate[:3]
+    w, base = f.w, f.memory_base(memory)
+    ty = f.module.memories[memory]
+    at = wide(w, index, ty.address)
+    if ty.address is ValType.I64:
+        _check_access(f, memory, at, offset + row.access_bytes)
+    if not at.startswith("%"):
+        place = int(at) + offset
+        return w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {place}")
+    address = w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {at}")
     if offset:
-        address = f.w.let(f"getelementptr inbounds nuw i8, ptr {address}, i64 {offset}")
+        address = w.let(f"getelementptr inbounds nuw i8, ptr {address}, i64 {offset}")
     return address
+
+
+def _check_access(f: Frame, memory: int, at: str, size: int) -> None:
+    """Trap unless at + size <= length, whatever the sum would be in more bits."""
+    w, code = f.w, TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
+    if size >> 63:  # more than any memory has
+        w.trap_if("true", code)
+        size = 0
+    length = _byte_length(f, memory)
+    # Memories never shrink, so that the first test is often known.
+    if size > f.module.memories[memory].limits.min * PAGE_SIZE:
+        w.trap_if(w.let(f"icmp ult i64 {length}, {size}"), code)
+    last = w.let(f"sub i64 {length}, {size}")
+    w.trap_if(w.let(f"icmp ugt i64 {at}, {last}"), code)
 
 
 @state("load")
 def _load(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     assert row.results is not None
     w, target = f.w, LLVM_TYPE[row.results[0]]
-    address = _address(f, immediate, a[0])
+    address = memory_address(f, row, immediate, a[0])
     narrow = len(row.meaning) == 3
     stored = f"i{row.meaning[1]}" if narrow else target
     volatile = "volatile " if f.keep_load else ""
@@ -113,7 +151,7 @@ def _store(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     assert row.params is not None
     w, source = f.w, LLVM_TYPE[row.params[1]]
     bits, value = int(row.meaning[1]), a[1]
-    address = _address(f, immediate, a[0])
+    address = memory_address(f, row, immediate, a[0])
     if row.params[1] in (ValType.I32, ValType.I64) and source != f"i{bits}":
         value = w.let(f"trunc {source} {value} to i{bits}")
         source = f"i{bits}"
@@ -130,34 +168,55 @@ def _byte_length(f: Frame, index: int) -> str:
     return f.w.load_field(_memory_def(f, index), MemoryDef.BYTE_LENGTH, "i64", STATE)
 
 
-def _check_range(f: Frame, at: str, count: str, size: str, code: TrapCode) -> None:
-    """Trap unless at + count <= size, all i64 holding 32-bit values or sizes."""
+def _check_range(
+    f: Frame, at: str, count: str, size: str, code: TrapCode, address: ValType
+) -> None:
+    """Trap unless at + count <= size, all i64; in memories and tables of 32 bits no sum wraps."""
     w = f.w
+    if address is ValType.I64:
+        w.trap_if(w.let(f"icmp ugt i64 {count}, {size}"), code)
+        last = w.let(f"sub i64 {size}, {count}")
+        w.trap_if(w.let(f"icmp ugt i64 {at}, {last}"), code)
+        return
     end = w.let(f"add nuw nsw i64 {at}, {count}")
     w.trap_if(w.let(f"icmp ugt i64 {end}, {size}"), code)
 
 
+def _count_type(first: ValType, second: ValType) -> ValType:
+    """The type of what is copied between two memories or tables: the smaller address."""
+    return ValType.I32 if ValType.I32 in (first, second) else ValType.I64
+
+
 @state("memory.size")
 def _memory_size(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
-    w = f.w
-    pages = w.let(f"udiv exact i64 {_byte_length(f, _index(immediate))}, {PAGE_SIZE}")
-    return [w.let(f"trunc i64 {pages} to i32")]
+    w, index = f.w, _index(immediate)
+    pages = w.let(f"udiv exact i64 {_byte_length(f, index)}, {PAGE_SIZE}")
+    return [_narrow(w, pages, f.module.memories[index].address)]
 
 
 @state("memory.grow")
 def _memory_grow(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
-    memory = _memory_def(f, _index(immediate))
-    return [f.w.let(f"call i32 @wasinn_memory_grow(ptr {memory}, i32 {a[0]})")]
+    w, index = f.w, _index(immediate)
+    ty = f.module.memories[index]
+    memory, delta = _memory_def(f, index), wide(w, a[0], ty.address)
+    if ty.shared:
+        store = w.load_field(f.vm, VMContext.STORE, "ptr", INVARIANT)
+        call = f"call i64 @wasinn_shared_grow(ptr {store}, ptr {memory}, i64 {delta})"
+    else:
+        call = f"call i64 @wasinn_memory_grow(ptr {memory}, i64 {delta})"
+    return [_narrow(w, w.let(call), ty.address)]
 
 
 @state("memory.copy")
 def _memory_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w = f.w
     target, source = _pair(immediate)
-    to, at, count = (_wide(w, value) for value in a)
+    into, out = f.module.memories[target].address, f.module.memories[source].address
+    to, at = wide(w, a[0], into), wide(w, a[1], out)
+    count = wide(w, a[2], _count_type(into, out))
     code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
-    _check_range(f, to, count, _byte_length(f, target), code)
-    _check_range(f, at, count, _byte_length(f, source), code)
+    _check_range(f, to, count, _byte_length(f, target), code, into)
+    _check_range(f, at, count, _byte_length(f, source), code, out)
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(target)}, i64 {to}")
     s = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(source)}, i64 {at}")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {count}, i1 false)")
@@ -167,8 +226,10 @@ def _memory_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
 @state("memory.fill")
 def _memory_fill(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w, index = f.w, _index(immediate)
-    to, count = _wide(w, a[0]), _wide(w, a[2])
-    _check_range(f, to, count, _byte_length(f, index), TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS)
+    address = f.module.memories[index].address
+    to, count = wide(w, a[0], address), wide(w, a[2], address)
+    code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
+    _check_range(f, to, count, _byte_length(f, index), code, address)
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(index)}, i64 {to}")
     byte = w.let(f"trunc i32 {a[1]} to i8")
     w.do(f"call void @llvm.memset.p0.i64(ptr {d}, i8 {byte}, i64 {count}, i1 false)")
@@ -179,12 +240,13 @@ def _memory_fill(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
 def _memory_init(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w = f.w
     data, memory = _pair(immediate)
-    to, at, count = (_wide(w, value) for value in a)
+    address = f.module.memories[memory].address
+    to, at, count = wide(w, a[0], address), wide(w, a[1]), wide(w, a[2])
     segment = f.layout.data_segment(data)
     length = w.load_field(f.vm, segment + VMContext.SEGMENT_LENGTH, "i64", STATE)
     code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
-    _check_range(f, at, count, length, code)
-    _check_range(f, to, count, _byte_length(f, memory), code)
+    _check_range(f, at, count, length, code, ValType.I32)
+    _check_range(f, to, count, _byte_length(f, memory), code, address)
     start = w.load_field(f.vm, segment + VMContext.SEGMENT_ADDRESS, "ptr", INVARIANT)
     s = w.let(f"getelementptr inbounds nuw i8, ptr {start}, i64 {at}")
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(memory)}, i64 {to}")
@@ -244,8 +306,13 @@ def table_element(f: Frame, index: int, at: str) -> str:
     return f.w.let(f"getelementptr inbounds nuw ptr, ptr {base}, i64 {at}")
 
 
+def table_index(f: Frame, index: int, value: str) -> str:
+    """An operand that counts elements of a table, as i64."""
+    return wide(f.w, value, f.module.tables[index].address)
+
+
 def _checked_element(f: Frame, index: int, value: str) -> str:
-    at = _wide(f.w, value)
+    at = table_index(f, index, value)
     outside = f.w.let(f"icmp uge i64 {at}, {table_size(f, index)}")
     f.w.trap_if(outside, TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS)
     return table_element(f, index, at)
@@ -266,20 +333,24 @@ def _table_set(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[s
 
 @state("table.size")
 def _table_size(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
-    return [f.w.let(f"trunc i64 {table_size(f, _index(immediate))} to i32")]
+    index = _index(immediate)
+    return [_narrow(f.w, table_size(f, index), f.module.tables[index].address)]
 
 
 @state("table.grow")
 def _table_grow(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
-    table = table_def(f, _index(immediate))
-    return [f.w.let(f"call i32 @wasinn_table_grow(ptr {table}, ptr {a[0]}, i32 {a[1]})")]
+    w, index = f.w, _index(immediate)
+    table, delta = table_def(f, index), table_index(f, index, a[1])
+    before = w.let(f"call i64 @wasinn_table_grow(ptr {table}, ptr {a[0]}, i64 {delta})")
+    return [_narrow(w, before, f.module.tables[index].address)]
 
 
 @state("table.fill")
 def _table_fill(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w, index = f.w, _index(immediate)
-    at, count = _wide(w, a[0]), _wide(w, a[2])
-    _check_range(f, at, count, table_size(f, index), TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS)
+    address = f.module.tables[index].address
+    at, count = wide(w, a[0], address), wide(w, a[2], address)
+    _check_range(f, at, count, table_size(f, index), TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS, address)
     first = table_element(f, index, at)
     w.do(f"call void @wasinn_table_fill(ptr {first}, ptr {a[1]}, i64 {count})")
     return []
@@ -289,10 +360,12 @@ def _table_fill(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
 def _table_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w = f.w
     target, source = _pair(immediate)
-    to, at, count = (_wide(w, value) for value in a)
+    into, out = f.module.tables[target].address, f.module.tables[source].address
+    to, at = wide(w, a[0], into), wide(w, a[1], out)
+    count = wide(w, a[2], _count_type(into, out))
     code = TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS
-    _check_range(f, to, count, table_size(f, target), code)
-    _check_range(f, at, count, table_size(f, source), code)
+    _check_range(f, to, count, table_size(f, target), code, into)
+    _check_range(f, at, count, table_size(f, source), code, out)
     d, s = table_element(f, target, to), table_element(f, source, at)
     size = w.let(f"shl nuw i64 {count}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {size}, i1 false)")
@@ -303,12 +376,13 @@ def _table_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
 def _table_init(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w = f.w
     element, table = _pair(immediate)
-    to, at, count = (_wide(w, value) for value in a)
+    address = f.module.tables[table].address
+    to, at, count = wide(w, a[0], address), wide(w, a[1]), wide(w, a[2])
     segment = f.layout.element_segment(element)
     length = w.load_field(f.vm, segment + VMContext.SEGMENT_LENGTH, "i64", STATE)
     code = TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS
-    _check_range(f, at, count, length, code)
-    _check_range(f, to, count, table_size(f, table), code)
+    _check_range(f, at, count, length, code, ValType.I32)
+    _check_range(f, to, count, table_size(f, table), code, address)
     start = w.load_field(f.vm, segment + VMContext.SEGMENT_ADDRESS, "ptr", INVARIANT)
     s = w.let(f"getelementptr inbounds nuw ptr, ptr {start}, i64 {at}")
     size = w.let(f"shl nuw i64 {count}, 3")
@@ -337,3 +411,9 @@ def _ref_is_null(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
 @state("ref.func")
 def _ref_func(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     return [f.w.field(f.vm, f.layout.funcref(f.places[_index(immediate)]))]
+
+
+@state("ref.as_non_null")
+def _ref_as_non_null(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
+    f.w.trap_if(f.w.let(f"icmp eq ptr {a[0]}, null"), TrapCode.NULL_REFERENCE)
+    return [a[0]]

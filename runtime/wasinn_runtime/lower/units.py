@@ -23,6 +23,9 @@ from wasinn_runtime.lower.convention import (
     opaque,
     receive,
     results,
+    tail_alias,
+    tail_name,
+    tail_symbols,
 )
 from wasinn_runtime.lower.ssa import lower_function, native_name
 from wasinn_runtime.lower.writer import (
@@ -49,26 +52,34 @@ ENTRIES_SYMBOL = "wasinn_entries"
 
 _DECLARATIONS = """
 declare void @wasinn_trap(i32) noreturn cold nounwind
-declare i32 @wasinn_memory_grow(ptr, i32) nounwind
-declare i32 @wasinn_table_grow(ptr, ptr, i32) nounwind
+declare i64 @wasinn_memory_grow(ptr, i64) nounwind
+declare i64 @wasinn_shared_grow(ptr, ptr, i64) nounwind
+declare i64 @wasinn_table_grow(ptr, ptr, i64) nounwind
 declare void @wasinn_table_fill(ptr, ptr, i64) nounwind
+declare i1 @wasinn_subtype(i64, i64) nounwind memory(read)
+declare i32 @wasinn_wait(ptr, ptr, i64, i64, i64) nounwind
+declare i32 @wasinn_notify(ptr, ptr, i32) nounwind
+declare ptr @wasinn_exception(ptr, ptr) nounwind
+declare void @wasinn_release(ptr, ptr) nounwind
+declare void @wasinn_throw(ptr, ptr) noreturn cold
+declare i32 @__gcc_personality_v0(...)
+@wasinn_switch = external global i8 ; called with whatever arguments its target takes
 """
 
-# disable-tail-calls: a guest that recurses without end must run out of stack, as the specification
-# says, and not loop for ever; C compilers have turned the useful ones into loops already.
+# uwtable: an exception may cross any function; where nothing is thrown that costs no time.
 # split-stack: LLVM begins each function that has a frame by comparing where the frame would end,
 # spills and inlined callees included, with the thread's limit, and calls __morestack below it. Only
 # LLVM knows how large a frame is: a check written here would have to guess. It has none for
 # aarch64; there the linker writes the same check into room that LLVM leaves (frame_checks.py).
 _STACK_CHECKS = {
     "x86_64": '"split-stack"',
-    "aarch64": 'uwtable "patchable-function-entry"="6"',
+    "aarch64": '"patchable-function-entry"="6"',
 }
 
 
 def _attributes(machine: str) -> str:
     """The second set is for functions that LLVM could not optimise in reasonable time."""
-    common = f'nounwind "disable-tail-calls"="true" {_STACK_CHECKS[machine]}'
+    common = f"uwtable {_STACK_CHECKS[machine]}"
     return f"""
 attributes #0 = {{ {common} }}
 attributes #1 = {{ {common} optnone noinline }}
@@ -101,6 +112,7 @@ def layout_of(module: ParsedModule) -> VMLayout:
         data_segments=len(module.data_segments),
         element_segments=len(module.elements),
         escaping=len(escaping_functions(module)),
+        tags=len(module.tag_indices),
     )
 
 
@@ -112,6 +124,7 @@ def escaping_functions(module: ParsedModule) -> list[int]:
     """
     found = {e.index for e in module.exports if e.kind is ExternKind.FUNC}
     expressions = [d.init for d in module.global_defs]
+    expressions.extend(init for init in module.table_inits if init is not None)
     for segment in module.elements:
         expressions.extend(segment.init)
     for expression in expressions:
@@ -174,11 +187,16 @@ def module_unit(
     parts = [preamble(machine)]
     room = _IR_BYTES + _IR_BYTES_PER_BYTE * len(module.data)
     used: set[int] = set()
+    tails: set[int] = set()
+    own_tails: set[int] = set()
     for index, body in bodies:
         text = lower_function(module, layout, places, index, body)
         if part is not None:
             used |= callees(body)
             text = _linked(text, index, part)
+        defined, jumped_to = tail_symbols(text)
+        own_tails |= defined
+        tails |= jumped_to
         parts.append(text)
         room -= len(text)
         if room < 0:
@@ -194,11 +212,24 @@ def module_unit(
         if part.has_entries:
             used.update(reachable)
         elsewhere = used - part.own - part.copies
+        for i in sorted(elsewhere):
+            if i >= module.imported_functions:
+                parts.append(_declaration(module, i, native_name(i)))
+                parts.append(_declaration(module, i, tail_name(i)))
+        # Whether a function of another part makes tail calls is not known here.
+        parts.extend(tail_alias(i, "hidden") for i in sorted(part.shared - own_tails))
         parts.extend(
-            _declaration(module, i) for i in sorted(elsewhere) if i >= module.imported_functions
+            _declaration(module, i, tail_name(i))
+            for i in sorted((tails & part.copies) - own_tails - elsewhere)
         )
+        tails -= elsewhere | part.shared | part.copies
+    parts.extend(tail_alias(i) for i in sorted(tails - own_tails))
     if part is None or part.has_entries:
-        listed = ", ".join(f"ptr @{native_name(i)}" for i in reachable)
+        symbols = [
+            tail_name(i) if part is not None or i in own_tails else native_name(i)
+            for i in reachable
+        ]
+        listed = ", ".join(f"ptr @{symbol}" for symbol in symbols)
         parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(reachable)} x ptr] [{listed}]")
     return "\n".join(parts)
 
@@ -206,16 +237,16 @@ def module_unit(
 def _linked(text: str, index: int, part: Part) -> str:
     """A function's definition, with who may see it."""
     if index in part.copies:
-        return text.replace("define internal ", "define available_externally hidden ", 1)
+        return text.replace("define internal ", "define available_externally hidden ")
     if index in part.shared:
-        return text.replace("define internal ", "define hidden ", 1)
+        return text.replace("define internal ", "define hidden ")
     return text
 
 
-def _declaration(module: ParsedModule, index: int) -> str:
+def _declaration(module: ParsedModule, index: int, symbol: str) -> str:
     ty = module.func_type(index)
     result, params = native_result(ty), native_params(ty, named=False)
-    return f"declare hidden fastcc {result} @{native_name(index)}(ptr swiftself{params})"
+    return f"declare hidden fastcc {result} @{symbol}(ptr swiftself{params})"
 
 
 # --- trampolines --------------------------------------------------------------------------------

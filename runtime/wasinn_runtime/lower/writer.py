@@ -15,15 +15,24 @@ __all__ = [
     "FunctionWriter",
 ]
 
-LLVM_TYPE: dict[ValType, str] = {
-    ValType.I32: "i32",
-    ValType.I64: "i64",
-    ValType.F32: "float",
-    ValType.F64: "double",
-    ValType.V128: "<16 x i8>",
-    ValType.FUNCREF: "ptr",
-    ValType.EXTERNREF: "ptr",
-}
+class _LlvmTypes(dict[ValType, str]):
+    """References of all types are pointers."""
+
+    def __missing__(self, ty: ValType) -> str:
+        if not ty.is_ref:
+            raise KeyError(ty)
+        return "ptr"
+
+
+LLVM_TYPE = _LlvmTypes(
+    {
+        ValType.I32: "i32",
+        ValType.I64: "i64",
+        ValType.F32: "float",
+        ValType.F64: "double",
+        ValType.V128: "<16 x i8>",
+    }
+)
 
 # Type-based alias facts: linear memory, an instance's own state, globals and table elements never
 # overlap, so that a store to one does not force a reload of another.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.abi.layout import Activation, CodeEntry, FuncRef, HostContext, slot_cells
 from wasinn_runtime.errors import ValueRangeError
 from wasinn_runtime.machine import native
+from wasinn_runtime.machine.exceptions import WasmException
 from wasinn_runtime.machine.values import from_slots, result_slots, to_slots
 from wasinn_runtime.spec.types import FuncType, ValType
 
@@ -105,6 +106,18 @@ class HostFunction:
         for i, value in enumerate(result_slots(self._store, ty, result, self.name)):
             slots[i] = value
 
+    def throw(self, error: WasmException) -> int:
+        """Have the guest get an exception; one of another store is no more than a failure."""
+        store = self._store
+        try:
+            if error.tag.store is store:
+                store.exceptions.pass_in(store, error)
+                return native.THROWN
+            native.pending.error = error
+        except BaseException as failed:
+            native.pending.error = failed
+        return 0
+
     def _values(self, bits: list[int]) -> list[object]:
         values = from_slots(self._store, self._type.params, bits)
         if not self._unsigned:
@@ -119,6 +132,8 @@ def _dispatch(entry: HostFunction, slots: ctypes._Pointer[ctypes.c_uint64]) -> i
     """Every call from a guest to Python comes through here. No exception may cross native code."""
     try:
         entry.run(slots)
+    except WasmException as error:
+        return entry.throw(error)
     except BaseException as error:
         native.pending.error = error
         return 0

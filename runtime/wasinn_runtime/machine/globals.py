@@ -9,7 +9,7 @@ from wasinn_runtime.abi.layout import VMContext
 from wasinn_runtime.errors import UsageError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.values import from_slots, to_slots
-from wasinn_runtime.spec.types import GlobalType
+from wasinn_runtime.spec.types import GlobalType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.store import Store
@@ -32,6 +32,8 @@ class Global:
         self.store = store
         self.type = type
         self.cell = ctypes.addressof(cell)
+        if type.value.base is ValType.EXNREF:
+            store.exceptions.add_cell(self.cell)
         self._set(value)
 
     @classmethod

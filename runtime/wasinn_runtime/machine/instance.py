@@ -6,6 +6,7 @@ Source: WebAssembly core specification 2.0, section 4.5.4 (instantiation).
 from __future__ import annotations
 
 import ctypes
+import operator
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,13 +22,26 @@ from wasinn_runtime.machine.interrupt import Interrupt
 from wasinn_runtime.machine.memory import Memory, MemoryRegion
 from wasinn_runtime.machine.store import Store
 from wasinn_runtime.machine.table import Table, TableRegion
+from wasinn_runtime.machine.tag import Tag
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import ExternKind, FuncType, Limits, MemoryType, TableType
+from wasinn_runtime.spec.types import (
+    ExternKind,
+    FuncType,
+    GlobalType,
+    Limits,
+    MemoryType,
+    RefType,
+    TableType,
+    ValType,
+)
 
 __all__ = ["Caller", "CompiledModule", "Exports", "Extern", "Instance"]
 
-Extern = Func | Memory | Table | Global
+Extern = Func | Memory | Table | Global | Tag
 _FUNCREF_CELLS = FuncRef.BYTES // 8
+_CELL = 0xFFFFFFFFFFFFFFFF
+# What constant expressions may compute.
+_ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
 
 
 class CompiledModule(Protocol):
@@ -159,10 +173,13 @@ class Instance:
         self.memories: list[MemoryRegion] = []
         self.tables: list[TableRegion] = []
         self.global_cells: list[int] = []
+        self.tags: list[Tag] = []
         self._link(imports)
         self._make_funcrefs()
         self._make_resources()
+        self._make_tags()
         self._init_globals()
+        self._init_tables()
         self._init_elements()
         self._init_data()
         if parsed.start is not None:
@@ -194,8 +211,12 @@ class Instance:
                 self._funcs.append(given.reference)
             elif isinstance(given, Memory):
                 self.memories.append(given.region)
+                if given.store is not self.store:
+                    self.store.keep(given.region)
             elif isinstance(given, Table):
                 self.tables.append(given.region)
+            elif isinstance(given, Tag):
+                self.tags.append(given)
             else:
                 self._put(layout.imported_global(len(self.global_cells)), given.cell)
                 self.global_cells.append(given.cell)
@@ -233,26 +254,63 @@ class Instance:
         for i, region in enumerate(self.tables):
             self._put(layout.table(i), region.base, region.definition)
 
+    def _make_tags(self) -> None:
+        parsed = self.module.parsed
+        for index in range(len(self.tags), len(parsed.tag_indices)):
+            self.tags.append(Tag(self.store, parsed.tag_type(index), f"tag {index}"))
+        self._put(self.module.layout.tags_at, *(tag.definition for tag in self.tags))
+
     def _init_globals(self) -> None:
         layout = self.module.layout
         for i, definition in enumerate(self.module.parsed.global_defs):
             cell = self.context + layout.defined_global(i)
-            self._put(layout.defined_global(i), self._evaluate(definition.init))
+            value = self._evaluate(definition.init)
+            self._put(layout.defined_global(i), value & _CELL, value >> 64)
             self.global_cells.append(cell)
+            if definition.type.value.base is ValType.EXNREF:
+                self.store.exceptions.add_cell(cell)
+
+    def _init_tables(self) -> None:
+        parsed = self.module.parsed
+        defined = self.tables[parsed.imported_tables :]
+        for region, init in zip(defined, parsed.table_inits, strict=True):
+            bits = 0 if init is None else self._evaluate(init)
+            if bits:
+                region.fill(bits)
 
     def _evaluate(self, expression: ConstExpr) -> int:
-        """The slot of a constant expression (one instruction in WebAssembly 2.0)."""
-        ((row, immediate, _),) = expression
-        family = row.meaning[0]
-        if family == "ref.null":
-            return 0
-        assert isinstance(immediate, int)
-        if family == "const":
-            return immediate & 0xFFFFFFFFFFFFFFFF
-        if family == "global.get":
-            return ctypes.c_uint64.from_address(self.global_cells[immediate]).value
-        assert family == "ref.func", family
-        return self._references[immediate]
+        """The bits of a constant expression: a slot, or 128 of a vector."""
+        stack: list[int] = []
+        for row, immediate, _ in expression:
+            family = row.meaning[0]
+            if family == "int":
+                assert row.results is not None
+                mask = 0xFFFFFFFF if row.results[0] is ValType.I32 else _CELL
+                second, first = stack.pop(), stack.pop()
+                stack.append(_ARITHMETIC[row.meaning[1]](first, second) & mask)
+            elif family == "ref.null":
+                stack.append(0)
+            elif family == "global.get":
+                assert isinstance(immediate, int)
+                stack.append(self._global_bits(immediate))
+            elif family == "ref.func":
+                assert isinstance(immediate, int)
+                stack.append(self._references[immediate])
+            else:  # a constant of any type
+                assert isinstance(immediate, int), row.name
+                is_vector = row.results == (ValType.V128,)
+                stack.append(immediate & (_CELL << 64 | _CELL if is_vector else _CELL))
+        (result,) = stack
+        return result
+
+    def _global_bits(self, index: int) -> int:
+        cells = (ctypes.c_uint64 * 2).from_address(self.global_cells[index])
+        is_vector = self.module.parsed.globals_[index].value is ValType.V128
+        return cells[0] | cells[1] << 64 if is_vector else cells[0]
+
+    def _place(self, expression: ConstExpr, address: ValType) -> int:
+        """Where an active segment goes."""
+        return self._evaluate(expression) & (_CELL if address is ValType.I64 else 0xFFFFFFFF)
 
     def _init_elements(self) -> None:
         layout = self.module.layout
@@ -260,7 +318,7 @@ class Instance:
             values = [self._evaluate(expression) for expression in segment.init]
             if segment.mode is SegmentMode.ACTIVE:
                 table = self.tables[segment.table]
-                at = self._evaluate(segment.at) & 0xFFFFFFFF
+                at = self._place(segment.at, table.type.address)
                 if at + len(values) > table.size:
                     raise Trap(TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS.text)
                 (ctypes.c_uint64 * len(values)).from_address(table.base + 8 * at)[:] = [*values]
@@ -278,7 +336,7 @@ class Instance:
                 self._put(layout.data_segment(i), source, length)
                 continue
             memory = self.memories[segment.memory]
-            at = self._evaluate(segment.at) & 0xFFFFFFFF
+            at = self._place(segment.at, memory.type.address)
             if at + length > memory.byte_length:
                 raise Trap(TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS.text)
             ctypes.memmove(memory.base + at, source, length)
@@ -308,6 +366,8 @@ class Instance:
             return Memory.of_region(self.store, self.memories[index])
         if export.kind is ExternKind.TABLE:
             return Table.of_region(self.store, self.tables[index])
+        if export.kind is ExternKind.TAG:
+            return self.tags[index]
         return Global.at(self.store, parsed.globals_[index], self.global_cells[index])
 
 
@@ -320,9 +380,10 @@ def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]
     for wanted, given in zip(parsed.imports, imports, strict=True):
         label = f"import {wanted.module!r} {wanted.name!r}"
         if not isinstance(given, HostFunc | Extern):
-            kinds = "a HostFunc, Func, Memory, Table or Global"
+            kinds = "a HostFunc, Func, Memory, Table, Global or Tag"
             raise UsageError(f"{label} needs {kinds}, got {type(given).__name__}: {given!r:.60}")
-        if not isinstance(given, HostFunc) and given.store is not store:
+        is_shared = isinstance(given, Memory) and given.region.type.shared
+        if not isinstance(given, HostFunc) and not is_shared and given.store is not store:
             raise UsageError(f"{label} belongs to another store; stores are separate")
         problem = _mismatch(parsed, wanted, given)
         if problem:
@@ -332,11 +393,17 @@ def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]
 def _mismatch(parsed: ParsedModule, wanted: Import, given: Extern | HostFunc) -> str | None:
     """Why a definition does not match an import; None when it does."""
     found = given.type
-    expected = wanted.type if wanted.type_index is None else parsed.types[wanted.type_index]
+    expected = parsed.import_type(wanted)
     if isinstance(found, TableType) and isinstance(expected, TableType):
-        fits = found.element == expected.element and _limits_fit(found.limits, expected.limits)
+        fits = (found.element, found.address) == (expected.element, expected.address)
+        fits = fits and _limits_fit(found.limits, expected.limits)
     elif isinstance(found, MemoryType) and isinstance(expected, MemoryType):
-        fits = _limits_fit(found.limits, expected.limits)
+        fits = (found.address, found.shared) == (expected.address, expected.shared)
+        fits = fits and _limits_fit(found.limits, expected.limits)
+    elif isinstance(found, FuncType) and isinstance(expected, FuncType):
+        fits = found.matches(expected)
+    elif isinstance(found, GlobalType) and isinstance(expected, GlobalType):
+        fits = found == expected or _reads_as(found, expected)
     else:  # a type of another kind is never equal
         fits = found == expected
     if fits:
@@ -344,6 +411,14 @@ def _mismatch(parsed: ParsedModule, wanted: Import, given: Extern | HostFunc) ->
     what = f"func {found}" if isinstance(found, FuncType) else str(found)
     need = f"func {expected}" if isinstance(expected, FuncType) else str(expected)
     return f"expected {need}, got {what}"
+
+
+def _reads_as(found: GlobalType, wanted: GlobalType) -> bool:
+    """Whether an immutable global may stand where one of a wider reference type is wanted."""
+    value, into = found.value, wanted.value
+    if found.mutable or wanted.mutable:
+        return False
+    return isinstance(value, RefType) and isinstance(into, RefType) and value.matches(into)
 
 
 def _limits_fit(found: Limits, wanted: Limits) -> bool:

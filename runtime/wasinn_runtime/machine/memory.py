@@ -1,8 +1,9 @@
 """Linear memories: guard pages around an immovable base.
 
-Each memory owns a place in an arena: 8 GiB of address space, of which only its current pages are
-open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and the core's
-handler turns that into a trap. Growth opens pages; the base never moves, so views stay valid.
+Each 32-bit memory owns a place in an arena: 8 GiB of address space, of which only its current
+pages are open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and the core's
+handler turns that into a trap. Code checks accesses of 64-bit memories itself, which have address
+space of their own. Growth opens pages; the base never moves, so views stay valid.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import MAX_ARENAS, MemoryDef
 from wasinn_runtime.errors import LimitExceeded, MemoryAccessError, UsageError
 from wasinn_runtime.machine import native
-from wasinn_runtime.spec.types import PAGE_SIZE, Limits, MemoryType
+from wasinn_runtime.machine.services import grow_shared
+from wasinn_runtime.spec.limits import MAX_MEMORY_PAGES_64
+from wasinn_runtime.spec.types import PAGE_SIZE, Limits, MemoryType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.store import Store
@@ -74,6 +79,29 @@ class _Arenas:
 
 _arenas = _Arenas()
 
+# Address space for a 64-bit memory that may grow without end, and for one that starts with more.
+_WIDE_BYTES, _WIDEST_BYTES = 1 << 37, 1 << 40
+
+
+def _reserve_wide(start: int, most: int) -> tuple[int, int]:
+    """Address space that a 64-bit memory grows in; less than it may have where there is less.
+
+    Every access is checked, so that no guard pages are needed.
+    """
+    size = max(min(most, _WIDE_BYTES), start, PAGE_SIZE)
+    if size > _WIDEST_BYTES:
+        raise LimitExceeded(
+            f"the memory starts with {start:,} bytes, more than the {_WIDEST_BYTES:,} of address "
+            "space that one may have"
+        )
+    while True:
+        try:
+            return native.reserve(size, writable=False), size
+        except LimitExceeded:
+            if size // 2 < max(start, PAGE_SIZE):
+                raise
+            size = size // 2 // PAGE_SIZE * PAGE_SIZE
+
 
 class MemoryRegion:
     """The memory itself, which instances, ``Memory`` objects and views keep alive.
@@ -85,9 +113,13 @@ class MemoryRegion:
 
     def __init__(self, core: native.Core, ty: MemoryType, max_bytes: int | None) -> None:
         limits = ty.limits
-        allowed = MAX_PAGES if limits.max is None else min(limits.max, MAX_PAGES)
+        is_wide = ty.address is ValType.I64
+        most = MAX_MEMORY_PAGES_64 if is_wide else MAX_PAGES
+        allowed = most if limits.max is None else min(limits.max, most)
         if not 0 <= limits.min <= allowed:
             raise UsageError(f"a memory can not have {limits} pages; expected 0 <= min <= max")
+        if ty.shared and limits.max is None:
+            raise UsageError("a shared memory needs a maximum, which all who share it agree on")
         if max_bytes is not None:
             if limits.min * PAGE_SIZE > max_bytes:
                 raise LimitExceeded(
@@ -96,18 +128,24 @@ class MemoryRegion:
                 )
             allowed = min(allowed, max_bytes // PAGE_SIZE)
         self.type = ty
-        self.base = _arenas.take(core)
+        if is_wide:
+            self.base, size = _reserve_wide(limits.min * PAGE_SIZE, allowed * PAGE_SIZE)
+            allowed = size // PAGE_SIZE
+            give_back: Callable[[], object] = partial(native.release, self.base, size)
+        else:
+            self.base = _arenas.take(core)
+            give_back = partial(_arenas.give_back, self.base)
         try:
             native.open_pages(self.base, limits.min * PAGE_SIZE)
         except LimitExceeded:
-            _arenas.give_back(self.base)
+            give_back()
             raise
         self._cells = native.buffer(MemoryDef.BYTES)
         self._cells[MemoryDef.BASE // 8] = self.base
         self._cells[MemoryDef.BYTE_LENGTH // 8] = limits.min * PAGE_SIZE
         self._cells[MemoryDef.MAX_PAGES // 8] = allowed
         self.definition = ctypes.addressof(self._cells)
-        native.when_gone(self, _arenas.give_back, self.base)
+        native.when_gone(self, give_back)
 
     @property
     def byte_length(self) -> int:
@@ -144,7 +182,8 @@ class Memory:
     @property
     def type(self) -> MemoryType:
         """Its type now: the minimum is the current size."""
-        return MemoryType(Limits(self.pages, self.region.type.limits.max))
+        ty = self.region.type
+        return MemoryType(Limits(self.pages, ty.limits.max), ty.address, ty.shared)
 
     @property
     def byte_length(self) -> int:
@@ -160,7 +199,7 @@ class Memory:
         """Add pages.
 
         Args:
-            delta: how many, 0 to 65536.
+            delta: how many, 0 to 65536; to 2**48 if its addresses have 64 bits.
 
         Returns:
             The size before, in pages.
@@ -168,9 +207,14 @@ class Memory:
         Raises:
             LimitExceeded: the maximum does not allow it.
         """
-        if not 0 <= delta <= MAX_PAGES:
-            raise UsageError(f"can not grow a memory by {delta} pages; expected 0 to {MAX_PAGES}")
-        before: int = self.store.core.grow_memory(self.region.definition, delta)
+        most = MAX_MEMORY_PAGES_64 if self.region.type.address is ValType.I64 else MAX_PAGES
+        if not 0 <= delta <= most:
+            raise UsageError(f"can not grow a memory by {delta} pages; expected 0 to {most}")
+        core, definition = self.store.core, self.region.definition
+        if self.region.type.shared:
+            before = grow_shared(core, definition, delta)
+        else:
+            before = core.grow_memory(definition, delta)
         if before < 0:
             allowed = int(self._cells[MemoryDef.MAX_PAGES // 8])
             raise LimitExceeded(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DISPATCH_TYPE",
     "SUCCESS",
+    "THROWN",
     "Core",
     "buffer",
     "close_pages",
@@ -31,14 +32,19 @@ __all__ = [
 # i32 dispatch(entry, cells): see machine/func.py and machine/lazy.py
 DISPATCH_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.POINTER(ctypes.c_uint64))
 SUCCESS = 1  # what dispatch returns; ctypes gives 0 when an exception escapes the callback
+THROWN = 2  # the guest gets the exception that is in its store's context
 # The exception that ended this thread's latest call into Python, on its way to the guest's caller.
 pending = threading.local()
 
 _INVOKE_TYPE = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_void_p] * 3)
-_GROW_MEMORY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_uint32)
+_GROW_MEMORY_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_uint64)
 _GROW_TABLE_TYPE = ctypes.CFUNCTYPE(
-    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64
 )
+_MARK_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)
+_MARK_STACK_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2)
+_TRACE_TYPE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_SWEEP_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2)
 
 _PROT_NONE, _PROT_READ_WRITE = 0, 3
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022
@@ -58,7 +64,8 @@ class Core:
         addresses: of every symbol the core exports.
         stop_signal: the signal that makes a thread look at its activation's stop mark.
         invoke: ``(activation, store context, FuncRef)``, arguments and results in the activation;
-            0 when it returned.
+            0 when it returned, 1 when it trapped, 2 when it threw.
+        mark, mark_stack, trace, sweep: the steps of a collection of exceptions.
     """
 
     def __init__(self, code: object, addresses: dict[str, int], stop_signal: int) -> None:
@@ -68,6 +75,10 @@ class Core:
         self.invoke = _INVOKE_TYPE(addresses["wasinn_invoke"])
         self.grow_memory = _GROW_MEMORY_TYPE(addresses["wasinn_memory_grow"])
         self.grow_table = _GROW_TABLE_TYPE(addresses["wasinn_table_grow"])
+        self.mark = _MARK_TYPE(addresses["wasinn_mark"])
+        self.mark_stack = _MARK_STACK_TYPE(addresses["wasinn_mark_stack"])
+        self.trace = _TRACE_TYPE(addresses["wasinn_trace"])
+        self.sweep = _SWEEP_TYPE(addresses["wasinn_sweep"])
 
 
 def reserve(byte_count: int, writable: bool) -> int:

@@ -6,15 +6,16 @@ import ctypes
 from threading import get_ident
 from typing import TYPE_CHECKING, Protocol
 
-from wasinn_runtime.abi.layout import Activation, StoreContext
+from wasinn_runtime.abi.layout import Activation, StoreContext, TableDef
 from wasinn_runtime.errors import Exhaustion, Internal, Interrupted, Trap, UsageError
 from wasinn_runtime.machine import native
+from wasinn_runtime.machine.exceptions import ExceptionHeap
 from wasinn_runtime.machine.interrupt import Deadline, Interrupt
 from wasinn_runtime.machine.lazy import describe_entry
 from wasinn_runtime.machine.memory import MemoryRegion
 from wasinn_runtime.machine.table import TableRegion
 from wasinn_runtime.spec.traps import TrapCode
-from wasinn_runtime.spec.types import FuncType, MemoryType, TableType
+from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.func import Func
@@ -67,7 +68,9 @@ class Store:
         self.interrupt = Interrupt(self.core.stop_signal)
         self._context = native.buffer(StoreContext.BYTES)
         self._context[StoreContext.STACK_BUDGET // 8] = engine.max_stack_bytes
+        self._context[StoreContext.SERVICES // 8] = id(self)
         self.context = ctypes.addressof(self._context)
+        self.exceptions = ExceptionHeap(self.core, self._context)
         self._owner: dict[str, int] = {}
         self._kept: list[object] = []
         self._externs: list[object] = []
@@ -88,6 +91,8 @@ class Store:
     def new_table(self, ty: TableType) -> TableRegion:
         region = TableRegion(ty)
         self.keep(region)
+        if ty.element.base is ValType.EXNREF:
+            self.exceptions.add_table(region.base, region.cells, TableDef.SIZE // 8)
         return region
 
     def provide_stacks(self) -> None:
@@ -178,10 +183,14 @@ class Store:
             if not context[_ACTIVATION]:
                 self._owner.clear()
         if ended:
-            raise self._failure(activation)
+            raise self._failure(activation, ended)
 
-    def _failure(self, activation: native.Cells) -> BaseException:
+    def _failure(self, activation: native.Cells, ended: int) -> BaseException:
         """Why an activation ended early."""
+        if ended == 2:
+            return self.exceptions.take()
+        if ended == 3:
+            return Internal("an exception of the guest met a frame that can not be unwound")
         code = TrapCode(activation[Activation.TRAP_CODE // 8])
         if code is TrapCode.HOST_ERROR:
             raised: BaseException | None = native.pending.__dict__.pop("error", None)

@@ -38,12 +38,17 @@ class TableRegion:
         self.type = ty
         byte_count = (8 * max(allowed, 1) + 4095) & ~4095
         self.base = native.reserve(byte_count, writable=True)
-        self._cells = native.buffer(TableDef.BYTES)
+        self.cells = self._cells = native.buffer(TableDef.BYTES)
         self._cells[TableDef.BASE // 8] = self.base
         self._cells[TableDef.SIZE // 8] = limits.min
         self._cells[TableDef.MAX_SIZE // 8] = allowed
         self.definition = ctypes.addressof(self._cells)
         native.when_gone(self, native.release, self.base, byte_count)
+
+    def fill(self, bits: int) -> None:
+        """Give every element there is the same value."""
+        elements = (ctypes.c_uint64 * self.size).from_address(self.base)
+        elements[:] = [bits] * self.size
 
     @property
     def size(self) -> int:
@@ -64,8 +69,7 @@ class Table:
         self.region = store.new_table(type)
         bits = to_bits(store, type.element, init)
         if bits:
-            elements = (ctypes.c_uint64 * type.limits.min).from_address(self.region.base)
-            elements[:] = [bits] * type.limits.min
+            self.region.fill(bits)
 
     @classmethod
     def of_region(cls, store: Store, region: TableRegion) -> Table:
@@ -78,7 +82,7 @@ class Table:
     def type(self) -> TableType:
         """Its type now: the minimum is the current size."""
         ty = self.region.type
-        return TableType(ty.element, Limits(self.size, ty.limits.max))
+        return TableType(ty.element, Limits(self.size, ty.limits.max), ty.address)
 
     @property
     def size(self) -> int:

@@ -2,7 +2,8 @@
 
 i32 and i64 are Python ints: results come back signed, arguments may be signed or unsigned. f32 and
 f64 are floats (an f32 argument is rounded, NaN payloads survive where the platform keeps them).
-externref is any Python object, funcref a Func; None is null for both. v128 is an int of 128 bits.
+externref is any Python object, funcref a Func, exnref an ExnRef; None is null for all. v128 is an
+int of 128 bits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.errors import Internal, UsageError, ValueRangeError
-from wasinn_runtime.spec.types import FuncType, ValType
+from wasinn_runtime.spec.types import FuncType, RefType, ValType, ref_type
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.store import Store
@@ -22,7 +23,13 @@ __all__ = ["from_bits", "from_slots", "result_slots", "to_bits", "to_slots"]
 
 _CELL = 0xFFFFFFFFFFFFFFFF
 _MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: _CELL, ValType.V128: (1 << 128) - 1}
-_NAMES = dict.fromkeys(_MASKS, "int") | {ValType.F32: "float", ValType.F64: "float"}
+_NAMES: dict[ValType, str] = {
+    **dict.fromkeys(_MASKS, "int"),
+    ValType.F32: "float",
+    ValType.F64: "float",
+    ValType.FUNCREF: "Func",
+    ValType.EXNREF: "ExnRef",
+}
 
 
 def to_bits(store: Store, ty: ValType, value: object) -> int:
@@ -53,21 +60,35 @@ def to_bits(store: Store, ty: ValType, value: object) -> int:
             return int.from_bytes(struct.pack("<f", number), "little")
         except OverflowError:
             return 0x7F800000 if number > 0 else 0xFF800000
+    if not isinstance(ty, RefType):
+        raise Internal(f"a value of type {ty}")
     if value is None:
+        if not ty.nullable:
+            raise ValueRangeError(f"expected a value for {ty}, got None")
         return 0
-    if ty is ValType.EXTERNREF:
+    if ty.base is ValType.EXTERNREF:
         return store.extern_handle(value)
-    if ty is ValType.FUNCREF:
-        from wasinn_runtime.machine.func import Func
+    if ty.base is ValType.EXNREF:
+        return _exception_bits(store, ty, value)
+    from wasinn_runtime.machine.func import Func
 
-        if not isinstance(value, Func):
-            raise _wrong(ty, value)
-        if value.store is not store:
-            raise UsageError(
-                "a function of another store can not be used here; stores are separate"
-            )
-        return value.reference
-    raise Internal(f"a value of type {ty}")
+    if not isinstance(value, Func):
+        raise _wrong(ty, value)
+    if value.store is not store:
+        raise UsageError("a function of another store can not be used here; stores are separate")
+    if not ref_type(False, value.type).matches(ty):
+        raise ValueRangeError(f"expected {ty}, got a function {value.type}")
+    return value.reference
+
+
+def _exception_bits(store: Store, ty: RefType, value: object) -> int:
+    from wasinn_runtime.machine.exceptions import ExnRef
+
+    if not isinstance(value, ExnRef):
+        raise _wrong(ty, value)
+    if value.store is not store:
+        raise UsageError("an exception of another store can not be used here; stores are separate")
+    return value.address
 
 
 def from_bits(store: Store, ty: ValType, bits: int) -> object:
@@ -84,10 +105,14 @@ def from_bits(store: Store, ty: ValType, bits: int) -> object:
         return struct.unpack("<f", (bits & 0xFFFFFFFF).to_bytes(4, "little"))[0]
     if bits == 0:
         return None
-    if ty is ValType.EXTERNREF:
+    if ty.base is ValType.EXTERNREF:
         return store.extern_object(bits)
-    if ty is ValType.FUNCREF:
+    if ty.base is ValType.FUNCREF:
         return store.func_at(bits)
+    if ty.base is ValType.EXNREF:
+        from wasinn_runtime.machine.exceptions import ExnRef
+
+        return ExnRef(store, bits)
     raise Internal(f"a value of type {ty}")
 
 
@@ -133,5 +158,5 @@ def result_slots(store: Store, ty: FuncType, result: object, where: str) -> list
 
 
 def _wrong(ty: ValType, value: object) -> ValueRangeError:
-    wanted = _NAMES.get(ty, "Func" if ty is ValType.FUNCREF else "object")
+    wanted = _NAMES.get(ty.base, "object")
     return ValueRangeError(f"expected {wanted} for {ty}, got {type(value).__name__}: {value!r:.60}")
