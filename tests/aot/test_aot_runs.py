@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import re
 import struct
 import subprocess
 import sys
@@ -27,7 +29,9 @@ from wasinn_runtime import (
     ValType,
 )
 from wasinn_runtime.engines.aot_compile import STAGES, AotOptions, compile_image
+from wasinn_runtime.engines.aot_format import Facts
 from wasinn_runtime.engines.partition import call_graph, divide
+from wasinn_runtime.engines.targets import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[2]
 RUST = ROOT / "examples" / "rust-files" / "rust-files.wasm"
@@ -301,3 +305,19 @@ def test_a_module_of_nothing(engine: Engine) -> None:
     instance = Instance(Store(engine), Module.from_aot(engine, image))
     assert list(instance.exports) == []
     assert struct.unpack_from("<Q", image, 24) == (len(image),)
+
+
+# --- the document ---------------------------------------------------------------------------------
+
+
+def test_the_document_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / "docs" / "aot.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(compile(example, "docs/aot.md", "exec"), {})
+    fields = [f.name for f in dataclasses.fields(Facts)]
+    table = text.partition("| Field | Content |")[2].partition("The sections:")[0]
+    assert all(f"`{name}`" in table for name in [*fields, "sections"])
+    assert all(f"`{name}`" in text for name in sections_of(image_of("(module)")))
+    for architecture in ARCHITECTURES.values():
+        assert all(f"`{cpu}`" in text for cpu in architecture.cpus)
