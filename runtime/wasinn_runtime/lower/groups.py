@@ -12,6 +12,7 @@ from wasinn_runtime.abi.layout import VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.convention import native_name, tail_alias, tail_name, tail_symbols
+from wasinn_runtime.lower.loop_entry import loop_entry, loop_entry_name
 from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.lower.units import ENTRIES_SYMBOL, preamble
 
@@ -19,7 +20,11 @@ __all__ = ["group_unit"]
 
 
 def group_unit(
-    module: ParsedModule, layout: VMLayout, places: Mapping[int, int], bodies: Mapping[int, Body]
+    module: ParsedModule,
+    layout: VMLayout,
+    places: Mapping[int, int],
+    bodies: Mapping[int, Body],
+    loop: int | None = None,
 ) -> str:
     """The functions, and a table of their entries in the order given.
 
@@ -28,6 +33,7 @@ def group_unit(
         layout: of its VMContext.
         places: which FuncRef belongs to a function that can be reached by reference.
         bodies: the decoded, validated bodies by function index, imports counted.
+        loop: a loop of the first function, from 0, that the last entry of the table is for.
 
     Raises:
         Invalid: a function would become far more IR than its size explains.
@@ -37,9 +43,14 @@ def group_unit(
         lower_function(module, layout, places, index, body, bodies)
         for index, body in bodies.items()
     )
+    if loop is not None:
+        first = next(iter(bodies))
+        parts.append(loop_entry(module, layout, places, first, bodies[first], bodies, loop))
     defined, jumped_to = tail_symbols("\n".join(parts))
     parts.extend(tail_alias(index) for index in sorted(jumped_to - defined))
     symbols = [tail_name(i) if i in defined else native_name(i) for i in bodies]
+    if loop is not None:
+        symbols.append(loop_entry_name(first, loop))
     listed = ", ".join(f"ptr @{symbol}" for symbol in symbols)
-    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(bodies)} x ptr] [{listed}]")
+    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(symbols)} x ptr] [{listed}]")
     return "\n".join(parts)

@@ -106,6 +106,7 @@ class Lowering:
         self.stack: list[str] = []
         self.blocks: list[Block] = []
         self.reachable = True
+        self.position = 0
         self._bases: dict[int, str] = {}
         self._budget = _LINES + _LINES_PER_BYTE * len(module.data)
         self._edge_values = 0
@@ -158,6 +159,7 @@ class Lowering:
                 )
             elif family == "select" and immediate is None:
                 immediate = (self.body.select_types[at],)
+            self.position = position
             HANDLERS[family](self, row, immediate)
             position += 1
         if self.has_pads:
@@ -232,7 +234,7 @@ class Lowering:
         for i, ty in enumerate(self.locals):
             w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
         for i, ty in enumerate(self.locals):
-            value = values[i] if i < len(values) else _ZERO[ty]
+            value = values[i] if i < len(values) else _ZERO.get(ty, "null")
             w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
         for i in range(len(self.module.memories)):
             place = self.layout.memory(i) + VMContext.RESOURCE_BASE
@@ -263,6 +265,9 @@ class Lowering:
         block = Block(kind, label, ty, len(self.stack) - len(ty.params))
         self.blocks.append(block)
         return block
+
+    def at_loop(self, block: Block) -> None:
+        """Called right after a loop's label and its parameters' places."""
 
     def branch(self, depth: int) -> str:
         """Note an edge from here to a block's label and give the label."""
@@ -332,8 +337,6 @@ _ZERO = {
     ValType.F32: "0.0",
     ValType.F64: "0.0",
     ValType.V128: "zeroinitializer",
-    ValType.FUNCREF: "null",
-    ValType.EXTERNREF: "null",
 }
 
 # --- blocks and branches ------------------------------------------------------------------------
@@ -358,6 +361,7 @@ def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
         block.phi_names.append(name)
         f.stack.append(name)
     f.blocks.append(block)
+    f.at_loop(block)
 
 
 @handler("if")
