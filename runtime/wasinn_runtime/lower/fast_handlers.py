@@ -389,6 +389,10 @@ def _unreachable(b: Body) -> None:
     b.trap(TrapCode.UNREACHABLE)
 
 
+def _out_of_bounds(b: Body) -> None:
+    b.trap(TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS)
+
+
 def _return(ty: ValType, kind: str, b: Body) -> None:
     b.to_register(ty, b.operand(kind, ty))
     b.store_slot(b.at["fp"], ty)
@@ -523,6 +527,7 @@ def _hot(b: Body) -> None:
 def _control() -> None:
     _add("jump", _jump, ends=True, branches=True)
     _add("unreachable", _unreachable, ends=True)
+    _add("out_of_bounds", _out_of_bounds, ends=True)
     for kind in "sr":
         reads = "r" if kind == "r" else ""
         for wanted in (0, 1):

@@ -1,0 +1,62 @@
+"""The fast interpreter's handlers by number, and what the writer of code must know of them.
+
+A handler's number is its place in the interpreter's table, counted from 1; 0 is no handler but a
+label.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from wasinn_runtime.lower.fast_handlers import HANDLERS
+
+__all__ = [
+    "BRANCHES",
+    "IF_FALSE",
+    "IF_TRUE",
+    "JUMP_TABLES",
+    "LABEL",
+    "NUMBERS",
+    "TO_SLOT",
+    "by_kinds",
+]
+
+LABEL = 0
+NUMBERS = {name: number for number, name in enumerate(HANDLERS, 1)}
+_NAMES = ["", *HANDLERS]
+
+# By number: the handler that also stores its result in a slot; the branches that a comparison's
+# result decides.
+TO_SLOT = [
+    NUMBERS[name[:-1] + "s"]
+    if name.endswith(">r")
+    else NUMBERS["const.r"]
+    if name.startswith("const.")
+    else 0
+    for name in _NAMES
+]
+IF_FALSE = {
+    NUMBERS[f"{name[:-2]}>r"]: number for name, number in NUMBERS.items() if name.endswith("?0")
+    and not name.startswith("branch:")
+}
+IF_TRUE = {
+    NUMBERS[f"{name[:-2]}>r"]: number for name, number in NUMBERS.items() if name.endswith("?1")
+    and not name.startswith("branch:")
+}
+BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.branches)
+JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
+
+
+@cache
+def _groups() -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for name, number in NUMBERS.items():
+        whole, colon, rest = name.rpartition(":")
+        if colon and rest[-2:] not in (">s", "?0", "?1") and not name.endswith("!"):
+            found.setdefault(whole, {})[rest.removesuffix(">r")] = number
+    return found
+
+
+def by_kinds(name: str) -> dict[str, int]:
+    """Handlers of an instruction by their operands' kinds; results go to the register."""
+    return _groups()[name]
