@@ -23,7 +23,7 @@ from wasinn_runtime.abi.layout import (
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import SegmentMode
 from wasinn_runtime.engines.link import Image, link
-from wasinn_runtime.engines.llvm import target_for, to_assembly
+from wasinn_runtime.engines.llvm import target_for, to_object
 from wasinn_runtime.engines.targets import ARCHITECTURES
 from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.lower.units import (
@@ -191,16 +191,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     subprocess.run([*zig, "-static", "-o", harness, HERE / "arm_harness.c"], check=True)
     target = target_for(ARCHITECTURES["aarch64"], "generic")
 
-    def linked(name: str, unit: str, exports: Sequence[str]) -> Image:
-        # LLVM here has no assembler for another CPU, and the core has lines of assembly.
-        (place / f"{name}.s").write_text(to_assembly(unit, target, 2))
-        made = place / f"{name}.o"
-        subprocess.run([*zig, "-c", "-o", made, place / f"{name}.s"], check=True)
-        return link([made.read_bytes()], exports)
-
-    core = linked("core", core_unit(16, 440, "aarch64"), CORE_SYMBOLS)
+    # LLVM here has no assembler for another CPU, and the core has lines of assembly.
+    text = f'target triple = "{target.triple}"\n{core_unit(16, 440, "aarch64")}'
+    (place / "core.ll").write_text(text)
+    flags = ["-fPIC", "-Wno-override-module", "-c", "-o", place / "core.o"]
+    subprocess.run([*zig, *flags, place / "core.ll"], check=True)
+    core = link([(place / "core.o").read_bytes()], CORE_SYMBOLS)
     names = trampoline_names(_UNARY)
-    adapters = linked("adapters", trampoline_unit([_UNARY], "aarch64"), names)
+    adapters = link([to_object(trampoline_unit([_UNARY], "aarch64"), target, 2)], names)
 
     def run(data: bytes, calls: Sequence[tuple[str, int]]) -> list[str]:
         plan = _plan(place, "core", core)

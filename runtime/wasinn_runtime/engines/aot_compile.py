@@ -21,6 +21,7 @@ from wasinn_runtime.engines.link import Image, link
 from wasinn_runtime.engines.place import LIBRARY, UNWIND_LIBRARY
 from wasinn_runtime.engines.relocate import CPUS
 from wasinn_runtime.engines.strip import without_code
+from wasinn_runtime.engines.symbols import function_number
 from wasinn_runtime.engines.targets import (
     ARCHITECTURES,
     Architecture,
@@ -30,8 +31,8 @@ from wasinn_runtime.engines.targets import (
 )
 from wasinn_runtime.errors import Internal, Invalid, UsageError
 from wasinn_runtime.lower.core import RUNTIME_SYMBOLS
+from wasinn_runtime.lower.ssa import SSA_FEATURES
 from wasinn_runtime.lower.units import ENTRIES_SYMBOL, Part, module_unit
-from wasinn_runtime.spec.opcodes import FEATURES_2_0
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 __all__ = ["STAGES", "AotOptions", "Compiled", "Progress", "compile_image", "object_of_part"]
@@ -61,7 +62,7 @@ class AotOptions:
     cpu: str | None = None
     opt_level: int = 2
     jobs: int = 1
-    features: frozenset[str] = FEATURES_2_0
+    features: frozenset[str] = SSA_FEATURES
     verify_ir: bool = False
 
     def __post_init__(self) -> None:
@@ -303,8 +304,9 @@ def _check_imports(image: Image) -> None:
 
 
 def _functions(image: Image) -> bytes:
-    """Starts, sizes and numbers of the functions."""
-    rows = [(at, size, int(name[1:])) for at, size, name in image.functions]
+    """Starts, sizes and numbers of the functions, some of which have a second symbol."""
+    found = {at: (at, size, function_number(name)) for at, size, name in image.functions}
+    rows = sorted(found.values())
     return b"".join(_u32([row[column] for row in rows]) for column in range(3))
 
 

@@ -10,7 +10,12 @@ from wasinn_runtime.engines.link import Code
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["FunctionMap"]
+__all__ = ["FunctionMap", "function_number"]
+
+
+def function_number(symbol: str) -> int:
+    """The index of the function that a symbol of compiled code stands for."""
+    return int(symbol.removeprefix("f").removesuffix(".tail"))
 
 
 class FunctionMap:
@@ -38,4 +43,4 @@ class FunctionMap:
         symbol = code.symbol_at(pc)
         if symbol is None:
             return None
-        return module.parsed.function_label(int(symbol.removeprefix("f").removesuffix(".tail")))
+        return module.parsed.function_label(function_number(symbol))
