@@ -22,6 +22,7 @@ from wasinn_runtime.errors import (
     UsageError,
     WasinnError,
 )
+from wasinn_runtime.machine.exceptions import ExnRef, WasmException
 from wasinn_runtime.machine.func import Func
 from wasinn_runtime.machine.globals import Global
 from wasinn_runtime.machine.hostfunc import HostFunc
@@ -30,12 +31,14 @@ from wasinn_runtime.machine.linker import Linker
 from wasinn_runtime.machine.memory import Memory
 from wasinn_runtime.machine.store import Store
 from wasinn_runtime.machine.table import Table
+from wasinn_runtime.machine.tag import Tag
 from wasinn_runtime.spec.types import (
     FuncType,
     GlobalType,
     Limits,
     MemoryType,
     TableType,
+    TagType,
     ValType,
 )
 
@@ -44,6 +47,7 @@ __all__ = [
     "Config",
     "Engine",
     "Exhaustion",
+    "ExnRef",
     "Func",
     "FuncType",
     "Global",
@@ -65,8 +69,11 @@ __all__ = [
     "Store",
     "Table",
     "TableType",
+    "Tag",
+    "TagType",
     "Trap",
     "UsageError",
     "ValType",
     "WasinnError",
+    "WasmException",
 ]

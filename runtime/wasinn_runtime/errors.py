@@ -8,6 +8,7 @@ WasinnError
 ├── Trap                 the guest did what the specification stops; ``code`` is its text
 │   ├── Exhaustion       call stack exhausted
 │   └── Interrupted      a deadline passed or somebody cancelled the call
+├── WasmException        the guest threw and nobody in it caught (``machine/exceptions.py``)
 ├── GuestExit            the guest asked to end (``proc_exit``); not a failure by itself
 ├── MemoryAccessError    the host asked for guest bytes outside the memory (also an IndexError)
 ├── UsageError           the embedding program called the API wrongly

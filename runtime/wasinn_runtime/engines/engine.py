@@ -12,7 +12,7 @@ from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
 from wasinn_runtime.engines.compile import compiled
 from wasinn_runtime.engines.core import core, runtime_imports, watch_interrupts
 from wasinn_runtime.engines.link import Code, load
-from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
+from wasinn_runtime.engines.modes import DEFAULT_MODE, FEATURES_OF_MODE, MODES
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import LimitExceeded, UsageError
 from wasinn_runtime.lower.units import trampoline_names, trampoline_unit
@@ -35,6 +35,8 @@ class Config:
         max_stack_bytes: stack that one call into a guest may use.
         validate: ``lazy`` lets modes that make functions ready one by one also validate them then;
             ``eager`` validates whole modules first.
+        features: the proposals that modules may use, such as those of ``parse_features("2.0")``;
+            None for all that the mode knows.
         verify_ir: run LLVM's verifier on what we generate (slow; for tests).
     """
 
@@ -44,11 +46,15 @@ class Config:
     cache_dir: Path | None = None
     max_stack_bytes: int = 1 << 20
     validate: str = "lazy"
+    features: frozenset[str] | None = None
     verify_ir: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise UsageError(f"unknown mode {self.mode!r}; there is {', '.join(MODES)}")
+        unknown = (self.features or frozenset()) - FEATURES_OF_MODE[self.mode]
+        if unknown:
+            raise UsageError(f"mode {self.mode!r} does not know {', '.join(sorted(unknown))}")
         if self.validate not in ("lazy", "eager"):
             raise UsageError(f"validate is {self.validate!r}; expected 'lazy' or 'eager'")
         if self.opt_level not in range(4):
@@ -78,6 +84,8 @@ class Engine:
             watch_interrupts(self.core)
         self.max_stack_bytes = self.config.max_stack_bytes
         directory = self.config.cache_dir or default_cache_dir()
+        known = FEATURES_OF_MODE[self.config.mode]
+        self.features = known if self.config.features is None else self.config.features
         self.cache = CodeCache(directory / "code") if self.config.cache else None
         self._maps: list[FunctionMap] = []
 

@@ -48,7 +48,7 @@ class Module:
                 "run it under a name that ends in .aot"
             )
         mode = engine.config.mode
-        self._set_up(engine, decode(content, name, FEATURES_OF_MODE[mode]), CODE_OF_MODE[mode])
+        self._set_up(engine, decode(content, name, engine.features), CODE_OF_MODE[mode])
 
     def _set_up(
         self, engine: Engine, parsed: ParsedModule, code: Callable[[Module], ModuleCode]
