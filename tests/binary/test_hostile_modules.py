@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import time
-import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
+from tests.binary.bounds import bounded
 from tests.binary.wasm_bytes import (
     HEADER,
     I32,
@@ -28,21 +25,6 @@ from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.valid.validate import validate
 
 MANY = 0xFFFF_FFFF
-
-
-@contextmanager
-def bounded(seconds: float, mebibytes: float) -> Iterator[None]:
-    """Fails if the block takes more processor time or Python memory than said."""
-    tracemalloc.start()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    try:
-        yield
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
-        peak = tracemalloc.get_traced_memory()[1] / (1 << 20)
-    finally:
-        tracemalloc.stop()
-    assert used < seconds, f"took {used:.2f} s"
-    assert peak < mebibytes, f"took {peak:.1f} MiB"
 
 
 @pytest.mark.parametrize(

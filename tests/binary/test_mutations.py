@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.binary.damage import damaged, reference_verdict, verdict
 from tests.binary.sample_modules import TEXTS, samples
 from wasinn_runtime.engines.engine import Config, Engine
+from wasinn_runtime.engines.modes import FEATURES_OF_MODE
 from wasinn_runtime.engines.module import Module
 from wasinn_runtime.errors import Invalid, Malformed
 
@@ -90,8 +91,8 @@ def test_cut_off_examples(reference: wasmtime.Engine) -> None:
 @given(data=damaged(samples(), tuple(TEXTS)))
 def test_what_remains_valid_compiles(data: bytes) -> None:
     """The compiler sees only what validation accepts, and can do all of that."""
-    refused = verdict(data)
     engine = Engine(Config(cache=False, opt_level=0, verify_ir=True))
+    refused = verdict(data, FEATURES_OF_MODE[engine.config.mode])
     if refused:
         with pytest.raises((Malformed, Invalid)) as caught:
             Module(engine, data)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 
-from wasinn_runtime.binary.module import Catch, Instruction, ParsedModule
+from wasinn_runtime.binary.immediates import EMPTY_BLOCK, READERS, block_type, memarg
+from wasinn_runtime.binary.module import Instruction, ParsedModule
 from wasinn_runtime.binary.reader import UNEXPECTED_END, signed, unsigned
 from wasinn_runtime.binary.types import TypeReader, needs
 from wasinn_runtime.errors import Invalid, Malformed
-from wasinn_runtime.spec.limits import MAX_LOCALS, MAX_RESULTS
+from wasinn_runtime.spec.limits import MAX_LOCALS
 from wasinn_runtime.spec.opcodes import (
     BY_CODE,
     PREFIXES,
@@ -62,6 +63,7 @@ _U32_IMMEDIATES = {
 # What blocks take beside their end: of an if an else, of a legacy try catches or a delegate.
 _NOTHING, _ELSE, _CATCHES = range(3)
 _TAKES = {"if": _ELSE, "try": _CATCHES}
+_NEED_DATA_COUNT = {row for row in ROWS if row.imm in (Imm.DATA, Imm.DATA_MEMORY)}
 _IN_TRY = {"catch", "catch_all", "delegate"}
 
 
@@ -71,7 +73,7 @@ class _Dispatch:
 
     rows: tuple[Opcode | None, ...]
     kinds: tuple[int, ...]
-    prefixed: dict[int, Opcode]
+    prefixed: dict[int, dict[int, Opcode]]
 
 
 def _kind(row: Opcode | None) -> int:
@@ -97,7 +99,10 @@ def _dispatch(features: frozenset[str]) -> _Dispatch:
     return _Dispatch(
         rows,
         tuple(_kind(row) for row in rows),
-        {code: row for code, row in enabled.items() if code > 255},
+        {
+            prefix: {code & 0xFFFF: row for code, row in enabled.items() if code >> 16 == prefix}
+            for prefix in PREFIXES
+        },
     )
 
 
@@ -186,6 +191,7 @@ def _expression(
     dispatch = _dispatch(module.features)
     rows = dispatch.rows
     kinds = dispatch.kinds
+    readers = READERS
     out: list[Instruction] = []
     append = out.append
     immediate: object
@@ -222,7 +228,7 @@ def _expression(
             else:
                 row = rows[byte]
                 assert row is not None
-                immediate, pos = _memarg(module, row, pos)
+                immediate, pos = memarg(module, row, pos)
                 append((row, immediate, at))
         elif kind == _END:
             append((rows[byte], None, at))  # type: ignore[arg-type]
@@ -233,15 +239,15 @@ def _expression(
             row = rows[byte]
             assert row is not None
             immediate = data[pos]
-            if immediate < _EMPTY_BLOCK:
+            if immediate < EMPTY_BLOCK:
                 pos += 1
-            elif immediate == _EMPTY_BLOCK:
+            elif immediate == EMPTY_BLOCK:
                 immediate = None
                 pos += 1
             else:
                 reader = reader or TypeReader(module)
                 reader.pos = pos
-                immediate = _block_type(reader)
+                immediate = block_type(reader)
                 pos = reader.pos
             append((row, immediate, at))
             takes.append(_TAKES.get(row.name, _NOTHING))
@@ -250,9 +256,11 @@ def _expression(
             if found is None:
                 if byte not in PREFIXES:
                     raise Malformed(_illegal(byte, f"{byte:02x}"), at, where)
-                number, pos = unsigned(data, pos, 32, where)
-                # A code has room for 16 bits of number; more would run into the prefix.
-                found = dispatch.prefixed.get(prefixed(byte, number)) if number < 1 << 16 else None
+                number = data[pos]
+                pos += 1
+                if number >= 128:
+                    number, pos = unsigned(data, pos - 1, 32, where)
+                found = dispatch.prefixed[byte].get(number)
                 if found is None:
                     code = prefixed(byte, number) if number < 1 << 16 else -1
                     raise Malformed(_illegal(code, f"{byte:02x} {number}"), at, where)
@@ -263,7 +271,9 @@ def _expression(
                 continue
             reader = reader or TypeReader(module)
             reader.pos = pos
-            immediate = _immediate(reader, found, has_data_count)
+            if not has_data_count and found in _NEED_DATA_COUNT:
+                raise Malformed(f"data count section required by {found.name}", pos, where)
+            immediate = readers[found](reader, found)
             pos = reader.pos
             append((found, immediate, at))
             if found.imm is Imm.TRY_TABLE:
@@ -306,127 +316,3 @@ def _unfinished(data: bytes, limit: int, where: str) -> Malformed:
         message = f"section size mismatch: the final end lies outside, at {limit:#x}"
         return Malformed(message, limit, where)
     return Malformed("END opcode expected: the function body is over before it", limit, where)
-
-
-_EMPTY_BLOCK = 0x40
-# Of the flags of a memory access.
-_HAS_MEMORY = 0x40
-
-
-def _block_type(reader: TypeReader) -> int | ValType | None:
-    at = reader.pos
-    code = reader.data[at]
-    if _EMPTY_BLOCK < code < 0x80:
-        return reader.value_type()
-    if code == _EMPTY_BLOCK:
-        reader.pos += 1
-        return None
-    index, reader.pos = signed(reader.data, at, 33, reader.where)
-    if index < 0:
-        raise reader.malformed("malformed block type", at)
-    return index
-
-
-def _memory_index(reader: TypeReader) -> int:
-    if reader.has("multi-memory"):
-        return reader.u32()
-    at = reader.pos
-    index = reader.byte()
-    if index != 0:
-        hint = f": memory {index} {needs('multi-memory')}" if index < 128 else ""
-        raise reader.malformed(f"zero byte expected for a memory index{hint}", at)
-    return 0
-
-
-def _memarg(module: ParsedModule, row: Opcode, pos: int) -> tuple[tuple[int, int, int], int]:
-    """Alignment, offset and memory index of a memory access, and the position after it."""
-    data, where, start = module.data, module.where, pos
-    align, pos = unsigned(data, pos, 32, where)
-    memory = 0
-    if align >= _HAS_MEMORY and align < 2 * _HAS_MEMORY and "multi-memory" in module.features:
-        align -= _HAS_MEMORY
-        memory, pos = unsigned(data, pos, 32, where)
-    if align >= _HAS_MEMORY or (align >= 32 and "multi-memory" not in module.features):
-        hint = f": a memory index {needs('multi-memory')}" if align & _HAS_MEMORY else ""
-        raise Malformed(f"malformed memop flags {align:#x}{hint}", start, where)
-    at = pos
-    bits = 64 if "memory64" in module.features else 32
-    offset, pos = unsigned(data, pos, bits, where)
-    if offset >> 32:
-        _check_offset(module, row, (align, offset, memory), at)
-    return (align, offset, memory), pos
-
-
-def _check_offset(module: ParsedModule, row: Opcode, memarg: tuple[int, int, int], at: int) -> None:
-    """An offset beyond 4 GiB, which a 32-bit memory does not have.
-
-    Memories that are not there, and wrong alignments, are validation's affair, and come first.
-    """
-    align, offset, memory = memarg
-    if memory >= len(module.memories) or 1 << align > row.access_bytes:
-        return
-    if module.memories[memory].address is ValType.I32:
-        message = f"offset out of range: {offset}, but memory {memory} has 32-bit addresses"
-        raise Invalid(message, at, module.where)
-
-
-def _catches(reader: TypeReader) -> tuple[Catch, ...]:
-    found = []
-    for _ in range(reader.length()):
-        at = reader.pos
-        kind = reader.byte()
-        if kind > 3:
-            raise reader.malformed(f"malformed catch clause {kind:#04x}", at)
-        tag = reader.u32() if kind < 2 else None
-        found.append(Catch(tag, reader.u32(), bool(kind & 1)))
-    return tuple(found)
-
-
-def _immediate(reader: TypeReader, row: Opcode, has_data_count: bool) -> object:
-    """The rarer immediates."""
-    at = reader.pos
-    imm = row.imm
-    if imm in (Imm.DATA, Imm.DATA_MEMORY) and not has_data_count:
-        raise reader.malformed(f"data count section required by {row.name}", at)
-    if imm in _U32_IMMEDIATES:
-        return reader.u32()
-    if imm is Imm.I64:
-        value, reader.pos = signed(reader.data, at, 64, reader.where)
-        return value
-    if imm in (Imm.F32, Imm.F64):
-        size = 4 if imm is Imm.F32 else 8
-        reader.skip(size)
-        return int.from_bytes(reader.data[at : at + size], "little")
-    if imm is Imm.MEMORY:
-        return _memory_index(reader)
-    if imm is Imm.MEMORY_MEMORY:
-        return _memory_index(reader), _memory_index(reader)
-    if imm is Imm.DATA_MEMORY:
-        return reader.u32(), _memory_index(reader)
-    if imm in (Imm.TYPE_TABLE, Imm.ELEM_TABLE, Imm.TABLE_TABLE):
-        return reader.u32(), reader.u32()
-    if imm is Imm.LABELS:
-        labels = tuple(reader.u32() for _ in range(reader.length()))
-        return labels, reader.u32()
-    if imm is Imm.TYPES:
-        return tuple(reader.value_type() for _ in range(reader.count(MAX_RESULTS, "types")))
-    if imm is Imm.REF_TYPE:
-        return reader.null_type()
-    if imm is Imm.LANE:
-        return reader.byte()
-    if imm is Imm.V128:
-        reader.skip(16)
-        return int.from_bytes(reader.data[at : at + 16], "little")
-    if imm is Imm.LANES:
-        reader.skip(16)
-        return tuple(reader.data[at : at + 16])
-    if imm in (Imm.MEMARG, Imm.MEMARG_LANE):
-        memarg, reader.pos = _memarg(reader.module, row, at)
-        return memarg if imm is Imm.MEMARG else (*memarg, reader.byte())
-    if imm is Imm.TRY_TABLE:
-        return _block_type(reader), _catches(reader)
-    if imm is Imm.ZERO:
-        if reader.byte() != 0:
-            raise reader.malformed(f"zero byte expected after {row.name}", at)
-        return None
-    raise NotImplementedError(f"no reader for immediates of {row.name}: {imm.value}")

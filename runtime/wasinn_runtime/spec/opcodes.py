@@ -34,7 +34,7 @@ ROWS: list[Opcode] = [
 
 # By their first byte, instructions of versions that this table does not follow, so that a refusal
 # can name what is missing.
-REFUSED = {0xFB: "garbage collection"}
+REFUSED = {0xD3: "garbage collection", 0xFB: "garbage collection"}
 
 
 def _index() -> tuple[dict[int, Opcode], dict[str, Opcode]]:

@@ -18,7 +18,7 @@ from wasinn_runtime.binary.module import Catch, ParsedModule
 from wasinn_runtime.errors import Internal
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
-from wasinn_runtime.valid.function import local_types
+from wasinn_runtime.valid.operands import local_types
 
 __all__ = ["UNREACHABLE", "Branch", "Facts", "cells", "examine"]
 

@@ -11,119 +11,28 @@ Source: WebAssembly core specification 2.0, appendix A.3 and section 3.3.
 
 from __future__ import annotations
 
-import enum
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+from collections.abc import Callable
+from typing import Any
 
-from wasinn_runtime.binary.code import Body
-from wasinn_runtime.binary.module import Catch, ParsedModule
-from wasinn_runtime.errors import Invalid
+from wasinn_runtime.binary.module import Catch
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import (
     FuncType,
     Heap,
-    MemoryType,
     RefType,
-    TableType,
     ValType,
     matches,
     ref_type,
 )
+from wasinn_runtime.valid.operands import UNKNOWN, Types, local_types, show
+from wasinn_runtime.valid.storage import StorageRules
 
 __all__ = ["FunctionValidator", "local_types"]
 
-
-class _Mark(enum.Enum):
-    """What lies on the operand stack beside types."""
-
-    BASE = "nothing"
-    UNKNOWN = "any type"
-
-
-_BASE = _Mark.BASE
-_UNKNOWN = _Mark.UNKNOWN
 _I32 = ValType.I32
-_I64 = ValType.I64
 _EXN = ref_type(False, Heap.EXN)
 # What a reference is, of which nothing is known: it goes wherever a reference may go.
 _ANY_REF = ref_type(False, Heap.BOTTOM)
-_Cell = ValType | _Mark
-_Types = tuple[ValType, ...]
-
-
-class _Frame:
-    """An open block.
-
-    Attributes:
-        row: what opened it, or this part of it; None for the function itself.
-        start, end: the types that the block takes and leaves.
-        base: where its mark lies on the operand stack.
-        initialised: how many locals without a default were set when it began.
-        unreachable: whether the rest of the block can not be reached.
-    """
-
-    __slots__ = ("base", "end", "initialised", "row", "start", "unreachable")
-
-    def __init__(
-        self, row: Opcode | None, start: _Types, end: _Types, base: int, initialised: int
-    ) -> None:
-        self.initialised = initialised
-        self.row = row
-        self.start = start
-        self.end = end
-        self.base = base
-        self.unreachable = False
-
-    @property
-    def label(self) -> _Types:
-        """The types that a branch to the block carries."""
-        return self.start if self.row is not None and self.row.name == "loop" else self.end
-
-    @property
-    def name(self) -> str:
-        return "the function" if self.row is None else self.row.name
-
-
-class _Runs(Sequence[ValType]):
-    """Types of very many locals, kept as the runs that the module declares."""
-
-    def __init__(self, params: _Types, runs: list[tuple[int, ValType]]) -> None:
-        self._types = list(params)
-        self._ends = list(range(1, len(params) + 1))
-        total = len(params)
-        for count, type_ in runs:
-            total += count
-            self._types.append(type_)
-            self._ends.append(total)
-        self._total = total
-
-    def __len__(self) -> int:
-        return self._total
-
-    @overload
-    def __getitem__(self, index: int) -> ValType: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ValType]: ...
-    def __getitem__(self, index: int | slice) -> ValType | Sequence[ValType]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._total))]
-        return self._types[bisect_right(self._ends, index)]
-
-
-# A list of all locals is made for up to this many; a file of many functions that each
-# declare the most locals must not cost time that its size does not warrant.
-_FEW_LOCALS = 500
-
-
-def local_types(params: _Types, runs: list[tuple[int, ValType]]) -> Sequence[ValType]:
-    """The types of all locals, parameters first; in memory that the module's size warrants."""
-    if sum(count for count, _ in runs) > _FEW_LOCALS:
-        return _Runs(params, runs)
-    types = list(params)
-    for count, type_ in runs:
-        types.extend([type_] * count)
-    return types
 
 
 # How the main loop treats a row; the numbers follow how often code needs them.
@@ -165,33 +74,8 @@ _CAREFUL_PLANS: dict[Opcode, _Plan] = {
 }
 
 
-def _show(types: Sequence[object]) -> str:
-    return "[" + " ".join(str(getattr(t, "value", t)) for t in types) + "]"
-
-
-class FunctionValidator:
-    """Checks one body; made for it, used once.
-
-    Args:
-        module: must have passed the checks of its sections.
-        function: index among all functions, imports included.
-        body: the decoded body.
-    """
-
-    def __init__(self, module: ParsedModule, function: int, body: Body) -> None:
-        self.module = module
-        self.function = function
-        self.body = body
-        type_ = module.func_type(function)
-        self.locals = local_types(type_.params, body.locals)
-        self.parameters = len(type_.params)
-        # Of the locals without a default, those that have a value here, and in which order.
-        self.initialised: dict[int, None] = {}
-        self.stack: list[_Cell] = [_BASE]
-        self.frames = [_Frame(None, (), type_.results, 0, 0)]
-        # The instruction at hand, for messages; kept only where something can fail.
-        self.row = body.instructions[-1][0]
-        self.at = body.start
+class FunctionValidator(StorageRules):
+    """Checks one body; made for it, used once; see :class:`Operands` for its arguments."""
 
     def run(self) -> None:
         """Checks all of it.
@@ -205,8 +89,8 @@ class FunctionValidator:
         has_defaults = all(type_.is_defaultable for _, type_ in self.body.locals)
         plans = _PLANS if has_defaults else _CAREFUL_PLANS
         families = _FAMILIES
-        local_types = self.locals
-        local_count = len(local_types)
+        locals_ = self.locals
+        local_count = len(locals_)
         memories = len(self.module.memories)
         # The type of addresses, unless memories differ in it.
         addresses = {memory.address for memory in self.module.memories}
@@ -221,7 +105,7 @@ class FunctionValidator:
             elif kind == _GET:
                 if imm >= local_count:
                     self._no_local(row, imm, at)
-                push(local_types[imm])
+                push(locals_[imm])
             elif kind == _PUSH:
                 push(result)
             elif kind == _BINARY:
@@ -238,20 +122,20 @@ class FunctionValidator:
             elif kind == _SET:
                 if imm >= local_count:
                     self._no_local(row, imm, at)
-                if stack[-1] is local_types[imm]:
+                if stack[-1] is locals_[imm]:
                     pop()
                 else:
                     self.row = row
                     self.at = at
-                    self._pop(local_types[imm])
+                    self._pop(locals_[imm])
             elif kind == _TEE:
                 if imm >= local_count:
                     self._no_local(row, imm, at)
-                if stack[-1] is not local_types[imm]:
+                if stack[-1] is not locals_[imm]:
                     self.row = row
                     self.at = at
-                    self._pop(local_types[imm])
-                    push(local_types[imm])
+                    self._pop(locals_[imm])
+                    push(locals_[imm])
             else:
                 if imm[2] >= memories or imm[0] > natural:
                     self._memory_access(row, imm, at)
@@ -265,101 +149,6 @@ class FunctionValidator:
                 else:
                     self._access(row, imm, at)
 
-    # --- failing ---------------------------------------------------------------------------------
-
-    def _invalid(self, message: str) -> Invalid:
-        label = self.module.function_label(self.function)
-        return Invalid(message, self.at, self.module.where, label)
-
-    def _no_local(self, row: Opcode, index: object, at: int) -> None:
-        self.at = at
-        raise self._invalid(f"unknown local {index}: {row.name}, {len(self.locals)} locals")
-
-    def _memory_access(self, row: Opcode, imm: tuple[int, ...], at: int) -> None:
-        self.at = at
-        self.row = row
-        self._memory(imm[2])
-        raise self._invalid(
-            f"alignment must not be larger than natural: {row.name} of {row.access_bytes} bytes, "
-            f"alignment 2**{imm[0]}"
-        )
-
-    def _mismatch(self, expected: object, got: object, what: str = "") -> Invalid:
-        return self._invalid(
-            f"type mismatch: {what or self.row.name} expected {expected}, got {got}"
-        )
-
-    def _index(self, what: str, index: object, count: int) -> int:
-        """An index that must be below ``count``."""
-        assert isinstance(index, int)
-        if index >= count:
-            there = f"there are {count}" if count else "there is none"
-            raise self._invalid(f"unknown {what} {index}: {self.row.name}, {there}")
-        return index
-
-    def _memory(self, index: object) -> MemoryType:
-        return self.module.memories[self._index("memory", index, len(self.module.memories))]
-
-    # --- the operand stack -----------------------------------------------------------------------
-
-    def _pop_any(self, expected: object = "a value", what: str = "") -> ValType | _Mark:
-        top = self.stack[-1]
-        if top is not _BASE:
-            return self.stack.pop()
-        if self.frames[-1].unreachable:
-            return _UNKNOWN
-        raise self._mismatch(expected, "nothing", what)
-
-    def _pop(self, expected: ValType, what: str = "") -> _Cell:
-        got = self._pop_any(expected, what)
-        if got is expected or got is _UNKNOWN:
-            return got
-        if not (isinstance(got, RefType) and matches(got, expected)):
-            raise self._mismatch(expected, got, what)
-        return got
-
-    def _pop_all(self, types: _Types, what: str = "") -> None:
-        count = len(types)
-        stack = self.stack
-        if count == 0:
-            return
-        if tuple(stack[-count:]) == types:
-            del stack[-count:]
-            return
-        for type_ in reversed(types):
-            self._pop(type_, what)
-
-    def _peek_all(self, types: _Types) -> None:
-        """Pops, and pushes what was there again: an unknown type stays unknown."""
-        count = len(types)
-        if count == 0 or tuple(self.stack[-count:]) == types:
-            return
-        popped = [self._pop(type_) for type_ in reversed(types)]
-        self.stack.extend(reversed(popped))
-
-    def _typed(self, row: Opcode, at: int) -> None:
-        """A row with a signature, where the fast path has not found what it expects."""
-        self.row = row
-        self.at = at
-        assert row.params is not None
-        assert row.results is not None
-        self._pop_all(row.params)
-        self.stack.extend(row.results)
-
-    def _access(self, row: Opcode, imm: tuple[int, ...], at: int) -> None:
-        """A load or store; the address is of the memory's type."""
-        self.row = row
-        self.at = at
-        assert row.params is not None
-        assert row.results is not None
-        self._pop_all((self._memory(imm[2]).address, *row.params[1:]))
-        self.stack.extend(row.results)
-
-    def _unreachable(self, imm: object = None) -> None:
-        frame = self.frames[-1]
-        del self.stack[frame.base + 1 :]
-        frame.unreachable = True
-
     # --- control ---------------------------------------------------------------------------------
 
     def _enter(self, imm: object) -> None:
@@ -371,23 +160,6 @@ class FunctionValidator:
         self._pop_all(type_.params)
         self._open(type_.params, type_.results)
 
-    def _open(self, start: _Types, end: _Types) -> None:
-        initialised = len(self.initialised)
-        self.frames.append(_Frame(self.row, start, end, len(self.stack), initialised))
-        self.stack.append(_BASE)
-        self.stack.extend(start)
-
-    def _close(self) -> _Frame:
-        frame = self.frames[-1]
-        self._pop_all(frame.end, f"end of {frame.name}")
-        if self.stack[-1] is not _BASE:
-            left = [*self.stack[frame.base + 1 :], *frame.end]
-            raise self._mismatch(_show(frame.end), _show(left), f"end of {frame.name}")
-        self.stack.pop()
-        while len(self.initialised) > frame.initialised:
-            self.initialised.popitem()
-        return self.frames.pop()
-
     def _else(self, imm: object) -> None:
         frame = self._close()
         self._open(frame.start, frame.end)
@@ -397,16 +169,6 @@ class FunctionValidator:
         if frame.row is not None and frame.row.name == "if":
             self._fits(frame.start, frame.end, "if without else")
         self.stack.extend(frame.end)
-
-    def _fits(self, types: _Types, into: _Types, what: str = "") -> None:
-        """Whether all of one list may go where the other is expected."""
-        if types != into and not (len(types) == len(into) and all(map(matches, types, into))):
-            raise self._mismatch(_show(into), _show(types), what)
-
-    def _label(self, depth: object) -> _Types:
-        self._index("label", depth, len(self.frames))
-        assert isinstance(depth, int)
-        return self.frames[-1 - depth].label
 
     def _br(self, imm: object) -> None:
         self._pop_all(self._label(imm))
@@ -431,7 +193,7 @@ class FunctionValidator:
                 continue
             checked.add(id(types))
             if len(types) != len(expected):
-                raise self._mismatch(_show(expected), _show(types), f"br_table label {depth}")
+                raise self._mismatch(show(expected), show(types), f"br_table label {depth}")
             self._peek_all(types)
         self._pop_all(expected)
         self._unreachable()
@@ -488,7 +250,7 @@ class FunctionValidator:
 
     # --- exceptions ------------------------------------------------------------------------------
 
-    def _tag(self, index: object) -> _Types:
+    def _tag(self, index: object) -> Types:
         """What an exception of the tag carries."""
         tags = self.module.tag_indices
         return self.module.tag_type(self._index("tag", index, len(tags))).type.params
@@ -554,9 +316,9 @@ class FunctionValidator:
         for type_ in (first, second):
             if isinstance(type_, RefType):
                 raise self._mismatch("numbers, unless it names a type", type_)
-        if first is not second and _UNKNOWN not in (first, second):
+        if first is not second and UNKNOWN not in (first, second):
             raise self._mismatch(f"two values of one type, {first}", second)
-        found = second if first is _UNKNOWN else first
+        found = second if first is UNKNOWN else first
         self.stack.append(found)
         if isinstance(found, ValType):
             self.body.select_types[self.at] = found
@@ -610,7 +372,7 @@ class FunctionValidator:
 
     def _pop_ref(self) -> RefType:
         got = self._pop_any("a reference")
-        if got is _UNKNOWN:
+        if got is UNKNOWN:
             return _ANY_REF
         if not isinstance(got, RefType):
             raise self._mismatch("a reference", got)
@@ -649,124 +411,6 @@ class FunctionValidator:
         is_typed = "function-references" in self.module.features
         type_ = ref_type(False, self.module.func_type(index)) if is_typed else ValType.FUNCREF
         self.stack.append(type_)
-
-    # --- tables and memories ---------------------------------------------------------------------
-
-    def _table(self, index: object) -> TableType:
-        return self.module.tables[self._index("table", index, len(self.module.tables))]
-
-    def _table_get(self, imm: object) -> None:
-        table = self._table(imm)
-        self._pop(table.address)
-        self.stack.append(table.element)
-
-    def _table_set(self, imm: object) -> None:
-        table = self._table(imm)
-        self._pop_all((table.address, table.element))
-
-    def _table_size(self, imm: object) -> None:
-        self.stack.append(self._table(imm).address)
-
-    def _table_grow(self, imm: object) -> None:
-        table = self._table(imm)
-        self._pop_all((table.element, table.address))
-        self.stack.append(table.address)
-
-    def _table_fill(self, imm: object) -> None:
-        table = self._table(imm)
-        self._pop_all((table.address, table.element, table.address))
-
-    def _table_copy(self, imm: object) -> None:
-        assert isinstance(imm, tuple)
-        into, source = map(self._table, imm)
-        self._may_hold(into, source.element)
-        self._pop_all((into.address, source.address, _smaller(into.address, source.address)))
-
-    def _table_init(self, imm: object) -> None:
-        assert isinstance(imm, tuple)
-        into = self._table(imm[1])
-        self._may_hold(into, self._elements(imm[0]))
-        self._pop_all((into.address, _I32, _I32))
-
-    def _may_hold(self, table: TableType, element: ValType) -> None:
-        if not matches(element, table.element):
-            raise self._mismatch(table.element, element)
-
-    def _elem_drop(self, imm: object) -> None:
-        self._elements(imm)
-
-    def _elements(self, index: object) -> ValType:
-        segments = self.module.elements
-        return segments[self._index("elem segment", index, len(segments))].type
-
-    def _data(self, index: object) -> None:
-        self._index("data segment", index, self.module.data_count or 0)
-
-    def _memory_size(self, imm: object) -> None:
-        self.stack.append(self._memory(imm).address)
-
-    def _memory_grow(self, imm: object) -> None:
-        address = self._memory(imm).address
-        self._pop(address)
-        self.stack.append(address)
-
-    def _memory_fill(self, imm: object) -> None:
-        address = self._memory(imm).address
-        self._pop_all((address, _I32, address))
-
-    def _memory_copy(self, imm: object) -> None:
-        assert isinstance(imm, tuple)
-        into, source = (self._memory(index).address for index in imm)
-        self._pop_all((into, source, _smaller(into, source)))
-
-    def _memory_init(self, imm: object) -> None:
-        assert isinstance(imm, tuple)
-        address = self._memory(imm[1]).address
-        self._data(imm[0])
-        self._pop_all((address, _I32, _I32))
-
-    def _atomic(self, imm: object) -> None:
-        """An access of the threads proposal: its alignment is its size."""
-        assert isinstance(imm, tuple)
-        row = self.row
-        self._memory(imm[2])
-        if 1 << imm[0] != row.access_bytes:
-            raise self._invalid(
-                f"alignment must be natural: {row.name} of {row.access_bytes} bytes, "
-                f"alignment 2**{imm[0]}"
-            )
-        self._access(row, imm, self.at)
-
-    def _vector(self, imm: object) -> None:
-        """Rows of vectors whose lanes must exist."""
-        what = self.row.imm
-        if what is Imm.LANE:
-            self._lane(imm)
-        elif what is Imm.LANES:
-            assert isinstance(imm, tuple)
-            self._lane(max(imm))
-        elif what is Imm.MEMARG_LANE:
-            assert isinstance(imm, tuple)
-            if imm[0] > self.row.access_bytes.bit_length() - 1:
-                self._memory_access(self.row, imm, self.at)
-            self._lane(imm[3])
-            self._access(self.row, imm, self.at)
-            return
-        self._typed(self.row, self.at)
-
-    def _by_signature(self, imm: object) -> None:
-        self._typed(self.row, self.at)
-
-    def _lane(self, lane: object) -> None:
-        assert isinstance(lane, int)
-        if lane >= self.row.lanes:
-            count = self.row.lanes
-            raise self._invalid(f"invalid lane index {lane}: {self.row.name} has {count} lanes")
-
-
-def _smaller(one: ValType, other: ValType) -> ValType:
-    """The type of a size that fits both kinds of addresses."""
-    return _I64 if one is _I64 and other is _I64 else _I32
 
 
 _Method = Callable[[FunctionValidator, object], None]
