@@ -48,7 +48,7 @@ from wasinn_runtime.lower.threaded import Header
 from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = ["FAMILIES", "FastCode", "Sequences", "Walk", "fast_code"]
+__all__ = ["FAMILIES", "FastCode", "Sequences", "Walk", "fast_code", "write_code"]
 
 # Entries below zero: in the register of a class, the second cell of a vector, and constants from
 # _CONSTANTS down. From zero on: the offset of a slot.
@@ -560,6 +560,9 @@ Family = Callable[[Walk, Opcode, Any], None]
 FAMILIES: dict[str, Family] = {}
 
 
+_WHOLE = -1
+
+
 # --- writing ------------------------------------------------------------------------------------
 
 
@@ -573,13 +576,13 @@ class Sequences:
 
     def __init__(self, table: Sequence[int], sequences: Sequence[tuple[str, ...]]) -> None:
         self.addresses = [0, *table[: len(NUMBERS)]]
-        # A tree by handler's number; the address of a whole sequence is under 0.
+        # A tree by handler's number; the address of a whole sequence is under _WHOLE.
         self.tree: dict[int, Any] = {}
         for address, parts in zip(table[len(NUMBERS) :], sequences, strict=True):
             node = self.tree
             for part in parts:
                 node = node.setdefault(NUMBERS[part], {})
-            node[0] = address
+            node[_WHOLE] = address
 
 
 @dataclass(frozen=True, slots=True)
@@ -595,8 +598,9 @@ class FastCode:
     address: int
 
 
-def _write(walk: Walk, sequences: Sequences, header: Sequence[int]) -> FastCode:
-    out = [*header]
+def write_code(walk: Walk, sequences: Sequences) -> FastCode:
+    """Write what a walk found; its lists are used up."""
+    out = walk.header()
     numbers, words = walk.numbers, walk.words
     addresses, tree = sequences.addresses, sequences.tree
     labels = [0] * walk.labels
@@ -621,8 +625,8 @@ def _write(walk: Walk, sequences: Sequences, header: Sequence[int]) -> FastCode:
             look = end
             while following is not None:
                 look += 1
-                if 0 in following:
-                    end, address = look, following[0]
+                if _WHOLE in following:
+                    end, address = look, following[_WHOLE]
                 following = following.get(numbers[look])
             out.append(address)
             for at in range(position, end):
@@ -664,4 +668,4 @@ def fast_code(
     """
     walk = Walk(module, layout, places, entries, index, body)
     walk.run(hot)
-    return _write(walk, sequences, walk.header())
+    return write_code(walk, sequences)

@@ -7,7 +7,15 @@ from typing import Any
 
 from wasinn_runtime.abi.layout import CodeEntry, slot_cells
 from wasinn_runtime.lower.fast_body import class_of
-from wasinn_runtime.lower.fast_code import FAMILIES, REST, SLOT_BYTES, Block, Family, Walk, fast_code
+from wasinn_runtime.lower.fast_code import (
+    FAMILIES,
+    REST,
+    SLOT_BYTES,
+    Block,
+    Family,
+    Walk,
+    fast_code,
+)
 from wasinn_runtime.lower.fast_names import IF_FALSE, IF_TRUE, NUMBERS, by_kinds
 from wasinn_runtime.lower.fast_plans import CLASS_NUMBER, OTHER, PLANS
 from wasinn_runtime.lower.meanings import MEANINGS

@@ -36,12 +36,14 @@ TO_SLOT = [
     for name in _NAMES
 ]
 IF_FALSE = {
-    NUMBERS[f"{name[:-2]}>r"]: number for name, number in NUMBERS.items() if name.endswith("?0")
-    and not name.startswith("branch:")
+    NUMBERS[f"{name[:-2]}>r"]: number
+    for name, number in NUMBERS.items()
+    if name.endswith("?0") and not name.startswith("branch:")
 }
 IF_TRUE = {
-    NUMBERS[f"{name[:-2]}>r"]: number for name, number in NUMBERS.items() if name.endswith("?1")
-    and not name.startswith("branch:")
+    NUMBERS[f"{name[:-2]}>r"]: number
+    for name, number in NUMBERS.items()
+    if name.endswith("?1") and not name.startswith("branch:")
 }
 BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.branches)
 JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
