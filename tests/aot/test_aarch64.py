@@ -194,7 +194,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     # LLVM here has no assembler for another CPU, and the core has lines of assembly.
     text = f'target triple = "{target.triple}"\n{core_unit(16, 440, "aarch64")}'
     (place / "core.ll").write_text(text)
-    flags = ["-fPIC", "-Wno-override-module", "-c", "-o", place / "core.o"]
+    flags: list[str | Path] = ["-fPIC", "-Wno-override-module", "-c", "-o", place / "core.o"]
     subprocess.run([*zig, *flags, place / "core.ll"], check=True)
     core = link([(place / "core.o").read_bytes()], CORE_SYMBOLS)
     names = trampoline_names(_UNARY)

@@ -54,7 +54,7 @@ def test_the_name_is_made_of_the_modules(wasinn: Wasinn, tmp_path: Path) -> None
 def test_a_big_guest_in_two_processes(wasinn: Wasinn, tmp_path: Path) -> None:
     image = tmp_path / "rust-files.aot"
     made = wasinn("compile", RUST, "--jobs", "2", "--opt", "1", "--timings", "-o", image)
-    assert "2 parts" in made.out, made.err
+    assert "4 parts" in made.out, made.err
     assert [line.split()[0] for line in made.out.splitlines()] == [*STAGES, "all", "ours"]
     ran = wasinn("run", image, "lines", input=b"one\ntwo\n")
     assert (ran.status, ran.out) == (0, wasinn("run", RUST, "lines", input=b"one\ntwo\n").out)

@@ -42,6 +42,8 @@ STAGES = ("decode", "validate", "lower", "parse", "optimise", "generate", "link"
 #: Told what is being done, how many bytes of code that is done for, and of how many.
 Progress = Callable[[str, int, int], None]
 _MOST_JOBS = 256
+# How long a part takes shows afterwards: who is done early takes another one.
+_PARTS_PER_JOB = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def _parts(parsed: ParsedModule, jobs: int, clock: _Clock) -> list[Part]:
         graph = call_graph(parsed)
         if any(c not in graph for called in graph.values() for c in called):
             raise Invalid("unknown function", None, parsed.where)
-        parts = divide(parsed, graph, jobs)
+        parts = divide(parsed, graph, _PARTS_PER_JOB * jobs)
     except Invalid:
         validate(parsed)  # says where and what
         raise

@@ -102,18 +102,18 @@ class _Team:
         self.stage, self.tell = stage, tell
         self.objects: list[bytes] = [b""] * len(parts)
         self.waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in range(len(parts)):
+        first = parsed.imported_functions
+        self.sizes = [
+            sum(parsed.code[i - first].end - parsed.code[i - first].start for i in p.own)
+            for p in parts
+        ]
+        for number in sorted(range(len(parts)), key=lambda n: -self.sizes[n]):
             self.waiting.put(number)
         self.events: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> list[bytes]:
-        first = self.parsed.imported_functions
-        sizes = [
-            sum(self.parsed.code[i - first].end - self.parsed.code[i - first].start for i in p.own)
-            for p in self.parts
-        ]
-        done, total = 0, sum(sizes)
+        done, total = 0, sum(self.sizes)
         self.tell("compile", 0, total)
         threads = []
         try:
@@ -128,7 +128,7 @@ class _Team:
                 number, outcome = self.events.get()
                 if isinstance(outcome, BaseException):
                     raise outcome
-                done += sizes[number]
+                done += self.sizes[number]
                 self.tell("compile", done, total)
         finally:
             for process in self.processes:
