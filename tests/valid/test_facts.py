@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import wasmtime
 
+from tests.binary.wasm_bytes import HEADER, I32, body, func_type, section, u32, vec
 from wasinn_runtime.binary.code import Body, decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
@@ -167,3 +168,28 @@ def test_branches_of_references() -> None:
           ref.null func)"""
     )
     assert facts.branches == {1: (Branch(10, 0, 1),), 5: (Branch(8, 1, 0),)}
+
+
+def test_branches_of_legacy_exceptions() -> None:
+    """A try with a catch of an i32 and a catch for all, in it a try that delegates."""
+    code = b"\x41\1\x06\x7f\x06\x40\x41\1\x08\0\x18\0\x41\2\x07\0\x41\3\x6a\x19\x41\4\x0b\x6a\x1a"
+    data = (
+        HEADER
+        + section(1, vec([func_type(), func_type(I32)]))
+        + section(3, vec([u32(0)]))
+        + section(13, vec([b"\0" + u32(1)]))
+        + section(10, vec([body(code)]))
+    )
+    module = decode(data, features=ALL_FEATURES)
+    validate(module)
+    agree(module)
+    _, facts = facts_of(module, 0)
+    # 0 const, 1 try, 2 try, 3 const, 4 throw, 5 delegate, 6 const, 7 catch, 8 const, 9 add,
+    # 10 catch_all, 11 const, 12 end, 13 add, 14 drop, 15 end
+    assert facts.branches == {
+        1: (Branch(8, 1, 1), Branch(11, 1, 0)),
+        2: (),
+        7: (Branch(13, 1, 1),),
+        10: (Branch(13, 1, 1),),
+    }
+    assert list(facts.heights) == [0, 1, 1, 1, 2, 1, 1, 2, 2, 3, 2, 1, 2, 2, 1, 0]

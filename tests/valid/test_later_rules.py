@@ -7,7 +7,7 @@ import wasmtime
 
 from tests.binary.wasm_bytes import HEADER, body, func_type, section, u32, vec
 from wasinn_runtime.binary.decoder import decode
-from wasinn_runtime.errors import Invalid, WasinnError
+from wasinn_runtime.errors import Invalid, Malformed, WasinnError
 from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.valid.validate import validate
 
@@ -313,3 +313,13 @@ def test_refused_legacy_exceptions(code: bytes, words: str) -> None:
 def test_malformed_legacy_exceptions(code: bytes, words: str) -> None:
     with pytest.raises(WasinnError, match=f"END opcode expected: {words}"):
         validate(decode(legacy(code), features=ALL_FEATURES))
+
+
+def test_malformed_bodies_win_over_types_that_are_not_there() -> None:
+    unknown = body(b"\xd0\5\x1a")
+    types = section(1, vec([func_type()])) + section(3, vec([u32(0)] * 2))
+    data = HEADER + types + section(10, vec([unknown, body(b"\xff")]))
+    with pytest.raises(Malformed, match="function 1: illegal opcode ff"):
+        validate(decode(data, features=ALL_FEATURES))
+    data = HEADER + types + section(10, vec([unknown, body(b"")]))
+    assert refusal(data).startswith("unknown type 5: there are 1")

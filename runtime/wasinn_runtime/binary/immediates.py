@@ -52,6 +52,8 @@ def _memory_index(reader: TypeReader) -> int:
 def memarg(module: ParsedModule, row: Opcode, pos: int) -> tuple[tuple[int, int, int], int]:
     """Alignment, offset and memory index of a memory access, and the position after it."""
     data, where, start = module.data, module.where, pos
+    if data[pos] < 32 and data[pos + 1] < 128:
+        return (data[pos], data[pos + 1], 0), pos + 2
     align, pos = unsigned(data, pos, 32, where)
     memory = 0
     if align >= _HAS_MEMORY and align < 2 * _HAS_MEMORY and "multi-memory" in module.features:

@@ -8,6 +8,8 @@ Source: WebAssembly core specification 2.0, section 3.4.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from wasinn_runtime.binary.code import Body, decode_body
 from wasinn_runtime.binary.module import ConstExpr, ParsedModule, SegmentMode
 from wasinn_runtime.binary.names import printable
@@ -47,7 +49,8 @@ def validate(module: ParsedModule) -> None:
             validate_function(module, index, body)
     except Invalid:
         for index in range(done, len(module.code)):
-            decode_body(module, index)
+            with suppress(Invalid):
+                decode_body(module, index)
         raise
 
 
