@@ -68,7 +68,7 @@ def test_memory_and_trap() -> None:
         "%v4 = zext i32 %v3 to i64",
         "%v5 = getelementptr inbounds nuw i8, ptr %v2, i64 %v4",
         "%v6 = getelementptr inbounds nuw i8, ptr %v5, i64 4",
-        "%v7 = load i32, ptr %v6, align 1, !tbaa !11",
+        "%v7 = load volatile i32, ptr %v6, align 1, !tbaa !11",
         "%v8 = load i32, ptr %l0",
         "%v9 = icmp eq i32 %v8, 0",
         "br i1 %v9, label %trap.integer_divide_by_zero, label %ok1, !prof !20",

@@ -27,13 +27,16 @@ from wasinn_runtime.lower.convention import (
     results,
     tail_name,
 )
+from wasinn_runtime.lower.guards import guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
 from wasinn_runtime.lower.ssa_exceptions import Try, end_try, end_try_table
+from wasinn_runtime.lower.ssa_guards import FENCE, lower_guarded
 from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.lower.writer import (
     INVARIANT,
     LLVM_TYPE,
+    SELDOM_RUN,
     UNPREDICTABLE,
     FunctionWriter,
 )
@@ -102,7 +105,11 @@ class Lowering:
         self.body = body
         self._index = index
         self.vm = "%vm"
-        self.keep_load = False
+        self.keep_load = True
+        # Around a loop that is lowered twice: how many blocks; whether its stores need a fence
+        # where it is left.
+        self._around: int | None = None
+        self._needs_fence = False
         self.stack: list[str] = []
         self.blocks: list[Block] = []
         self.reachable = True
@@ -113,6 +120,7 @@ class Lowering:
         self.locals = [*self.type.params]
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
+        self._guards = guarded_loops(module, self.locals, body)
         self.makes_tail_calls = False
         self.tries: list[Try] = []
         self.has_pads = False
@@ -138,30 +146,9 @@ class Lowering:
     def run(self) -> str:
         self._prologue()
         self.blocks.append(Block("func", "return", self.type, 0))
-        instructions = self.body.instructions
-        last = len(instructions) - 1
-        position = 0
         lines = self.w.lines
-        # Declared locals have a limit of their own.
-        budget = self._budget + len(lines)
-        while position <= last:
-            row, immediate, at = instructions[position]
-            family = row.meaning[0]
-            if len(lines) + self._edge_values > budget:
-                raise self._too_complex(at)
-            if not self.reachable:
-                position = self._skip_dead(position)
-                continue
-            if family == "load":
-                # LLVM would delete a load nobody reads, and with it the trap.
-                self.keep_load = (
-                    position < last and instructions[position + 1][0].meaning[0] == "drop"
-                )
-            elif family == "select" and immediate is None:
-                immediate = (self.body.select_types[at],)
-            self.position = position
-            HANDLERS[family](self, row, immediate)
-            position += 1
+        self._budget += len(lines)  # declared locals have a limit of their own
+        self.lower(0, len(self.body.instructions))
         if self.has_pads:
             lines[0] = lines[0].removesuffix("{") + "personality ptr @__gcc_personality_v0 {"
         if self._is_awkward():
@@ -170,6 +157,28 @@ class Lowering:
             return self.w.finish()
         lines[0] = lines[0].replace(f"@{native_name(self._index)}(", f"@{tail_name(self._index)}(")
         return self.w.finish() + "\n" + self._preserving_entry()
+
+    def lower(self, position: int, stop: int) -> None:
+        """Lower the instructions from one position to another."""
+        instructions, lines = self.body.instructions, self.w.lines
+        while position < stop:
+            row, immediate, at = instructions[position]
+            family = row.meaning[0]
+            if len(lines) + self._edge_values > self._budget:
+                raise self._too_complex(at)
+            if not self.reachable:
+                position = self._skip_dead(position)
+                continue
+            self.position = position
+            if family == "loop" and self._around is None and position in self._guards:
+                if len(lines) < self._budget // 2:
+                    ty = self.module.block_type(immediate)
+                    position = lower_guarded(self, position, self._guards[position], ty)
+                    continue
+            elif family == "select" and immediate is None:
+                immediate = (self.body.select_types[at],)
+            HANDLERS[family](self, row, immediate)
+            position += 1
 
     def _preserving_entry(self) -> str:
         """What callers by name call: it comes back with the context where it was."""
@@ -266,6 +275,37 @@ class Lowering:
         self.blocks.append(block)
         return block
 
+    def begin_loop_check(self) -> None:
+        """Begin what chooses between the versions of a loop; here it is entered from outside."""
+        check = Block("loop", self.w.new_label("check"), FuncType((), ()), len(self.stack))
+        self.w.do(f"br label %{check.label}")
+        self.w.label(check.label)
+        self.at_loop(check)
+
+    def begin_version(self, plain: bool, has_stores: bool) -> None:
+        """From here on a loop is lowered whose accesses can not trap, or one where they may."""
+        self.keep_load = not plain
+        self._around, self._needs_fence = len(self.blocks), plain and has_stores
+
+    @property
+    def is_version(self) -> bool:
+        """Whether a loop is being lowered that has another version."""
+        return self._around is not None
+
+    def end_versions(self) -> None:
+        self._around, self._needs_fence = None, False
+
+    def leaves_stores(self, depth: int) -> bool:
+        """Whether a branch leads out of a loop whose stores LLVM thinks nobody waits for."""
+        around = self._around
+        return self._needs_fence and around is not None and len(self.blocks) - 1 - depth < around
+
+    def back_edge(self, depth: int) -> str:
+        """What to say of a branch: the exact version of a loop is seldom run, and stays small."""
+        if self.keep_load and self._around == len(self.blocks) - 1 - depth:
+            return f", {SELDOM_RUN}"
+        return ""
+
     def at_loop(self, block: Block) -> None:
         """Called right after a loop's label and its parameters' places."""
 
@@ -361,7 +401,8 @@ def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
         block.phi_names.append(name)
         f.stack.append(name)
     f.blocks.append(block)
-    f.at_loop(block)
+    if not f.is_version:
+        f.at_loop(block)
 
 
 @handler("if")
@@ -433,7 +474,9 @@ def _end(f: Lowering, row: Opcode, immediate: object) -> None:
 @handler("br")
 def _br(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    f.w.do(f"br label %{f.branch(immediate)}")
+    if f.leaves_stores(immediate):
+        f.w.do(FENCE)
+    f.w.do(f"br label %{f.branch(immediate)}{f.back_edge(immediate)}")
     f.reachable = False
 
 
@@ -442,7 +485,15 @@ def _br_if(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
     condition = f.condition()
     after = f.w.new_label("next")
-    f.w.do(f"br i1 {condition}, label %{f.branch(immediate)}, label %{after}")
+    if f.leaves_stores(immediate):
+        leaving = f.w.new_label("leave")
+        f.w.do(f"br i1 {condition}, label %{leaving}, label %{after}")
+        f.w.label(leaving)
+        f.w.do(FENCE)
+        f.w.do(f"br label %{f.branch(immediate)}")
+    else:
+        back = f.back_edge(immediate)
+        f.w.do(f"br i1 {condition}, label %{f.branch(immediate)}, label %{after}{back}")
     f.w.label(after)
 
 

@@ -28,7 +28,9 @@ __all__ = [
     "STATE_MEANINGS",
     "Frame",
     "StateMeaning",
+    "in_place",
     "memory_address",
+    "memory_length",
     "state",
     "table_def",
     "table_element",
@@ -42,7 +44,8 @@ class Frame(Protocol):
     """What an engine offers to the meanings: the writer, the context, the module's layout.
 
     ``places`` gives the FuncRef of each function that can be reached by reference.
-    ``keep_load`` is set while a load must not be removed although nobody uses its value.
+    ``keep_load`` is set where an access may trap: LLVM must neither drop it nor move it past
+    what a trap would show, nor move that past it.
     """
 
     w: FunctionWriter
@@ -126,12 +129,21 @@ def _check_access(f: Frame, memory: int, at: str, size: int) -> None:
     if size >> 63:  # more than any memory has
         w.trap_if("true", code)
         size = 0
-    length = _byte_length(f, memory)
+    length = memory_length(f, memory)
     # Memories never shrink, so that the first test is often known.
     if size > f.module.memories[memory].limits.min * PAGE_SIZE:
         w.trap_if(w.let(f"icmp ult i64 {length}, {size}"), code)
     last = w.let(f"sub i64 {length}, {size}")
     w.trap_if(w.let(f"icmp ugt i64 {at}, {last}"), code)
+
+
+def in_place(f: Frame) -> str:
+    """What keeps an access, or a change that a trap after it must show, in its place."""
+    return "volatile " if f.keep_load else ""
+
+
+def _is_in_place(f: Frame) -> str:
+    return "true" if f.keep_load else "false"
 
 
 @state("load")
@@ -141,8 +153,7 @@ def _load(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     address = memory_address(f, row, immediate, a[0])
     narrow = len(row.meaning) == 3
     stored = f"i{row.meaning[1]}" if narrow else target
-    volatile = "volatile " if f.keep_load else ""
-    value = w.let(f"load {volatile}{stored}, ptr {address}, align 1, {LINEAR}")
+    value = w.let(f"load {in_place(f)}{stored}, ptr {address}, align 1, {LINEAR}")
     return [w.let(f"{row.meaning[2]} {stored} {value} to {target}") if narrow else value]
 
 
@@ -155,7 +166,7 @@ def _store(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     if row.params[1] in (ValType.I32, ValType.I64) and source != f"i{bits}":
         value = w.let(f"trunc {source} {value} to i{bits}")
         source = f"i{bits}"
-    w.do(f"store {source} {value}, ptr {address}, align 1, {LINEAR}")
+    w.do(f"store {in_place(f)}{source} {value}, ptr {address}, align 1, {LINEAR}")
     return []
 
 
@@ -164,7 +175,8 @@ def _memory_def(f: Frame, index: int) -> str:
     return f.w.load_field(f.vm, place, "ptr", INVARIANT)
 
 
-def _byte_length(f: Frame, index: int) -> str:
+def memory_length(f: Frame, index: int) -> str:
+    """Current size of a memory in bytes, i64."""
     return f.w.load_field(_memory_def(f, index), MemoryDef.BYTE_LENGTH, "i64", STATE)
 
 
@@ -190,7 +202,7 @@ def _count_type(first: ValType, second: ValType) -> ValType:
 @state("memory.size")
 def _memory_size(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     w, index = f.w, _index(immediate)
-    pages = w.let(f"udiv exact i64 {_byte_length(f, index)}, {PAGE_SIZE}")
+    pages = w.let(f"udiv exact i64 {memory_length(f, index)}, {PAGE_SIZE}")
     return [_narrow(w, pages, f.module.memories[index].address)]
 
 
@@ -215,11 +227,11 @@ def _memory_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
     to, at = wide(w, a[0], into), wide(w, a[1], out)
     count = wide(w, a[2], _count_type(into, out))
     code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
-    _check_range(f, to, count, _byte_length(f, target), code, into)
-    _check_range(f, at, count, _byte_length(f, source), code, out)
+    _check_range(f, to, count, memory_length(f, target), code, into)
+    _check_range(f, at, count, memory_length(f, source), code, out)
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(target)}, i64 {to}")
     s = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(source)}, i64 {at}")
-    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {count}, i1 false)")
+    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {count}, i1 {_is_in_place(f)})")
     return []
 
 
@@ -229,10 +241,10 @@ def _memory_fill(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
     address = f.module.memories[index].address
     to, count = wide(w, a[0], address), wide(w, a[2], address)
     code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
-    _check_range(f, to, count, _byte_length(f, index), code, address)
+    _check_range(f, to, count, memory_length(f, index), code, address)
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(index)}, i64 {to}")
     byte = w.let(f"trunc i32 {a[1]} to i8")
-    w.do(f"call void @llvm.memset.p0.i64(ptr {d}, i8 {byte}, i64 {count}, i1 false)")
+    w.do(f"call void @llvm.memset.p0.i64(ptr {d}, i8 {byte}, i64 {count}, i1 {_is_in_place(f)})")
     return []
 
 
@@ -246,18 +258,18 @@ def _memory_init(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list
     length = w.load_field(f.vm, segment + VMContext.SEGMENT_LENGTH, "i64", STATE)
     code = TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS
     _check_range(f, at, count, length, code, ValType.I32)
-    _check_range(f, to, count, _byte_length(f, memory), code, address)
+    _check_range(f, to, count, memory_length(f, memory), code, address)
     start = w.load_field(f.vm, segment + VMContext.SEGMENT_ADDRESS, "ptr", INVARIANT)
     s = w.let(f"getelementptr inbounds nuw i8, ptr {start}, i64 {at}")
     d = w.let(f"getelementptr inbounds nuw i8, ptr {f.memory_base(memory)}, i64 {to}")
-    w.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {d}, ptr {s}, i64 {count}, i1 false)")
+    w.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {d}, ptr {s}, i64 {count}, i1 {_is_in_place(f)})")
     return []
 
 
 @state("data.drop")
 def _data_drop(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     place = f.layout.data_segment(_index(immediate)) + VMContext.SEGMENT_LENGTH
-    f.w.do(f"store i64 0, ptr {f.w.field(f.vm, place)}, {STATE}")
+    f.w.do(f"store {in_place(f)}i64 0, ptr {f.w.field(f.vm, place)}, {STATE}")
     return []
 
 
@@ -283,7 +295,7 @@ def _global_get(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
 def _global_set(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     index = _index(immediate)
     t = LLVM_TYPE[f.module.globals_[index].value]
-    f.w.do(f"store {t} {a[0]}, ptr {_global_cell(f, index)}, {GLOBAL}")
+    f.w.do(f"store {in_place(f)}{t} {a[0]}, ptr {_global_cell(f, index)}, {GLOBAL}")
     return []
 
 
@@ -327,7 +339,7 @@ def _table_get(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[s
 @state("table.set")
 def _table_set(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     element = _checked_element(f, _index(immediate), a[0])
-    f.w.do(f"store ptr {a[1]}, ptr {element}, {ELEMENT}")
+    f.w.do(f"store {in_place(f)}ptr {a[1]}, ptr {element}, {ELEMENT}")
     return []
 
 
@@ -368,7 +380,7 @@ def _table_copy(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
     _check_range(f, at, count, table_size(f, source), code, out)
     d, s = table_element(f, target, to), table_element(f, source, at)
     size = w.let(f"shl nuw i64 {count}, 3")
-    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {size}, i1 false)")
+    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {d}, ptr {s}, i64 {size}, i1 {_is_in_place(f)})")
     return []
 
 
@@ -387,14 +399,14 @@ def _table_init(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[
     s = w.let(f"getelementptr inbounds nuw ptr, ptr {start}, i64 {at}")
     size = w.let(f"shl nuw i64 {count}, 3")
     d = table_element(f, table, to)
-    w.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {d}, ptr {s}, i64 {size}, i1 false)")
+    w.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {d}, ptr {s}, i64 {size}, i1 {_is_in_place(f)})")
     return []
 
 
 @state("elem.drop")
 def _elem_drop(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     place = f.layout.element_segment(_index(immediate)) + VMContext.SEGMENT_LENGTH
-    f.w.do(f"store i64 0, ptr {f.w.field(f.vm, place)}, {STATE}")
+    f.w.do(f"store {in_place(f)}i64 0, ptr {f.w.field(f.vm, place)}, {STATE}")
     return []
 
 

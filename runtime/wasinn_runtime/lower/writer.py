@@ -50,11 +50,15 @@ METADATA = """
 !15 = !{!5, !5, i64 0}
 !20 = !{!"branch_weights", i32 1, i32 1048575}
 !21 = !{}
+!22 = distinct !{!22, !23, !24}
+!23 = !{!"llvm.loop.unroll.disable"}
+!24 = !{!"llvm.loop.vectorize.enable", i1 false}
 """
 LINEAR, STATE, GLOBAL, ELEMENT = "!tbaa !11", "!tbaa !12", "!tbaa !13", "!tbaa !14"
 EXCHANGE = "!tbaa !15"
 COLD = "!prof !20"
 INVARIANT = "!invariant.load !21"
+SELDOM_RUN = "!llvm.loop !22"
 UNPREDICTABLE = "!unpredictable !21"
 
 
