@@ -30,6 +30,7 @@ from wasinn_runtime.valid.storage import StorageRules
 __all__ = ["FunctionValidator", "local_types"]
 
 _I32 = ValType.I32
+_V128 = ValType.V128
 _EXN = ref_type(False, Heap.EXN)
 # What a reference is, of which nothing is known: it goes wherever a reference may go.
 _ANY_REF = ref_type(False, Heap.BOTTOM)
@@ -298,7 +299,7 @@ class FunctionValidator(StorageRules):
     # --- parametric, variables, references -----------------------------------------------------
 
     def _drop(self, imm: object) -> None:
-        if self._pop_any() is ValType.V128:
+        if self._pop_any() is _V128:
             self.body.wide_drops.add(self.at)
 
     def _select(self, imm: object) -> None:

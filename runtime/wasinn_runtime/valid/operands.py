@@ -246,8 +246,9 @@ class Operands:
             left = [*self.stack[frame.base + 1 :], *frame.end]
             raise self._mismatch(show(frame.end), show(left), f"end of {frame.name}")
         self.stack.pop()
-        while len(self.initialised) > frame.initialised:
-            self.initialised.popitem()
+        if self.initialised:
+            while len(self.initialised) > frame.initialised:
+                self.initialised.popitem()
         return self.frames.pop()
 
     def _fits(self, types: Types, into: Types, what: str = "") -> None:
