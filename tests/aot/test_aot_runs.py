@@ -193,6 +193,25 @@ def test_parts_do_what_the_whole_does(engine: Engine) -> None:
         assert all(made.seconds[name] > 0 for name in STAGES)
 
 
+def test_an_exported_function_may_be_a_copy_elsewhere(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table of entries names it, and its part only has it to inline."""
+    monkeypatch.setattr("wasinn_runtime.engines.partition._LEAST_PART_BYTES", 1)
+    data = module_of("""(module
+      (func $even (export "even") (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 1))
+          (else (call $odd (i32.sub (local.get 0) (i32.const 1))))))
+      (func $odd (export "odd") (param i32) (result i32)
+        (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
+          (else (call $even (i32.sub (local.get 0) (i32.const 1)))))))""")
+    made = compile_image(data, "parity.wasm", AotOptions(jobs=2, verify_ir=True))
+    assert made.parts == 2
+    exports = Instance(Store(engine), Module.from_aot(engine, bytes(made.image))).exports
+    assert [exports.even(n) for n in (0, 1, 76, 77)] == [1, 0, 1, 0]
+    assert [exports.odd(n) for n in (0, 1, 76, 77)] == [0, 1, 0, 1]
+
+
 def test_parts_of_a_small_module_are_one(engine: Engine, expected: list[str]) -> None:
     made = compile_image(module_of(GUEST), "sample.wasm", AotOptions(jobs=8))
     assert made.parts == 1

@@ -211,6 +211,7 @@ def module_unit(
     if part is not None:
         if part.has_entries:
             used.update(reachable)
+            tails.update(reachable)
         elsewhere = used - part.own - part.copies
         for i in sorted(elsewhere):
             if i >= module.imported_functions:
