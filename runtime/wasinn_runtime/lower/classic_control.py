@@ -1,0 +1,723 @@
+"""The classic interpreter's control flow: blocks, branches, calls, returns, locals.
+
+Where a branch goes is in the side table (``valid/side_table.py``), whose current entry stp points
+to. The caller's registers are in a control frame, see ``threaded.ControlFrame`` and ``Frame``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wasinn_runtime.abi.layout import CodeEntry, FuncRef, StoreContext, VMContext
+from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, ModuleFacts, Number
+from wasinn_runtime.lower.state import table_element, table_index, table_size
+from wasinn_runtime.lower.threaded import ControlFrame, Header
+from wasinn_runtime.lower.writer import COLD, ELEMENT, INVARIANT, STATE, UNPREDICTABLE
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import Limits, TableType, ValType
+
+__all__ = ["CONTROL", "ENTRY_BYTES", "WIDE", "Frame", "Write", "branch_if", "leave", "take"]
+
+# Of the side table, see valid/side_table.py.
+ENTRY_BYTES = 16
+
+Write = Callable[[Body], None]
+
+_I32, _I64, _FUNCREF, _V128 = ValType.I32, ValType.I64, ValType.FUNCREF, ValType.V128
+
+
+class Frame(ControlFrame):
+    """What a call of this interpreter leaves beyond that."""
+
+    STP = 40  # ptr
+    CD = 48  # ptr Code
+    BYTES = 64
+
+
+# --- branches -----------------------------------------------------------------------------------
+
+
+def _of_entry(b: Body, entry: str, offset: int) -> str:
+    value = b.let(f"load i32, ptr {b.field(entry, offset)}, {INVARIANT}")
+    return b.let(f"sext i32 {value} to i64")
+
+
+def _target(b: Body, entry: str, origin: str) -> tuple[str, str]:
+    """Where a branch goes: in the bytes, in the side table."""
+    pc = b.let(f"getelementptr i8, ptr {origin}, i64 {_of_entry(b, entry, 0)}")
+    stp = b.let(f"getelementptr i8, ptr {entry}, i64 {_of_entry(b, entry, 4)}")
+    return pc, stp
+
+
+def take(b: Body, entry: str, origin: str = "%pc") -> None:
+    """End the block by a branch.
+
+    Args:
+        entry: its entry of the side table.
+        origin: the address of the instruction that branches.
+    """
+    dropped = b.load_field(entry, 12, "i32", INVARIANT)
+    plain, drops = b.new_label("plain"), b.new_label("drops")
+    nothing = b.let(f"icmp eq i32 {dropped}, 0")
+    b.do(f"br i1 {nothing}, label %{plain}, label %{drops}")
+    b.label(drops)
+    forked = b.fork()
+    handler = f'@"{CLASSIC.name}_drop.{len(b.cells)}"'
+    b.jump_in_state(handler, pc=origin, stp=entry, sp=b.place_below(0))
+    b.join(forked)
+    b.label(plain)
+    pc, stp = _target(b, entry, origin)
+    b.dispatch(pc, stp)
+
+
+def drop_and_take(b: Body) -> None:
+    """The rest of a branch that drops operands."""
+    entry = b.at["stp"]
+    pc, stp = _target(b, entry, "%pc")
+    size = _of_entry(b, entry, 12)
+    carried = _of_entry(b, entry, 8)
+    labels = [b.new_label(hint) for hint in ("none", "one", "many")]
+    none, one, many = labels
+    b.do(f"switch i64 {carried}, label %{many} [ i64 0, label %{none} i64 1, label %{one} ]")
+    forked = b.fork()
+    for label, count in ((none, 0), (one, 1)):
+        b.join(forked)
+        b.label(label)
+        kept = [b.pop(_I64) for _ in range(count)]
+        top = b.place_below(-len(b.cells))
+        b.move_stack(_minus(b, top, size))
+        b.cells = kept
+        b.dispatch(pc, stp)
+    b.join(forked)
+    b.label(many)
+    b.spill()
+    top = b.place_below(0)
+    moved = b.let(f"shl i64 {carried}, 3")
+    source = _minus(b, top, moved)
+    _copy(b, _minus(b, source, size), source, moved)
+    b.move_stack(_minus(b, top, size))
+    b.dispatch(pc, stp)
+
+
+def _minus(b: Body, place: str, size: str) -> str:
+    return b.let(f"getelementptr i8, ptr {place}, i64 {b.let(f'sub i64 0, {size}')}")
+
+
+def _copy(b: Body, target: str, source: str, size: str) -> None:
+    """Cells downwards, one by one: without a call, which would cost a native frame."""
+    before = b.block
+    again, more, done = b.new_label("copy"), b.new_label("cell"), b.new_label("copied")
+    at, after = f"%{again}.at", f"%{again}.after"
+    b.do(f"br label %{again}")
+    b.label(again)
+    b.do(f"{at} = phi i64 [ 0, %{before} ], [ {after}, %{more} ]")
+    ends = b.let(f"icmp uge i64 {at}, {size}")
+    b.do(f"br i1 {ends}, label %{done}, label %{more}")
+    b.label(more)
+    value = b.let(f"load volatile i64, ptr {b.let(f'getelementptr i8, ptr {source}, i64 {at}')}")
+    place = b.let(f"getelementptr i8, ptr {target}, i64 {at}")
+    b.do(f"store volatile i64 {value}, ptr {place}")
+    b.do(f"{after} = add i64 {at}, 8")
+    b.do(f"br label %{again}")
+    b.label(done)
+
+
+def _after_entry(b: Body, count: int = 1) -> str:
+    """The side table's place when a branch is not taken."""
+    return b.let(f"getelementptr inbounds i8, ptr {b.at['stp']}, i64 {count * ENTRY_BYTES}")
+
+
+def _br(b: Body) -> None:
+    take(b, b.at["stp"])
+
+
+def branch_if(b: Body, holds: str, origin: str = "%pc") -> None:
+    """End the handler by a conditional branch whose label was read."""
+    taken, after = b.new_label("taken"), b.new_label("after")
+    b.do(f"br i1 {holds}, label %{taken}, label %{after}")
+    forked = b.fork()
+    b.label(taken)
+    take(b, b.at["stp"], origin)
+    b.join(forked)
+    b.label(after)
+    b.dispatch(b.here(), _after_entry(b))
+
+
+def _br_if(b: Body) -> None:
+    b.unsigned()
+    branch_if(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
+
+
+def _br_table(b: Body) -> None:
+    wanted = b.let(f"zext i32 {b.pop(_I32)} to i64")
+    last = b.unsigned()
+    number = b.let(f"call i64 @llvm.umin.i64(i64 {wanted}, i64 {last})")
+    offset = b.let(f"mul i64 {number}, {ENTRY_BYTES}")
+    take(b, b.let(f"getelementptr i8, ptr {b.at['stp']}, i64 {offset}"))
+
+
+def _br_on_null(b: Body) -> None:
+    reference = b.pop(_FUNCREF)
+    forked = b.fork()
+    b.unsigned()
+    is_null = b.let(f"icmp eq ptr {reference}, null")
+    taken, after = b.new_label("taken"), b.new_label("after")
+    b.do(f"br i1 {is_null}, label %{taken}, label %{after}")
+    kept = b.fork()
+    b.label(taken)
+    b.join(forked)
+    take(b, b.at["stp"])
+    b.join(kept)
+    b.label(after)
+    b.push(_FUNCREF, reference)
+    b.dispatch(b.here(), _after_entry(b))
+
+
+def _br_on_non_null(b: Body) -> None:
+    forked = b.fork()
+    reference = b.pop(_FUNCREF)
+    b.unsigned()
+    is_null = b.let(f"icmp eq ptr {reference}, null")
+    taken, after = b.new_label("taken"), b.new_label("after")
+    b.do(f"br i1 {is_null}, label %{after}, label %{taken}")
+    dropped = b.fork()
+    b.label(taken)
+    b.join(forked)
+    take(b, b.at["stp"])
+    b.join(dropped)
+    b.label(after)
+    b.dispatch(b.here(), _after_entry(b))
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def _block(b: Body) -> None:
+    b.signed()  # its type
+    b.next()
+
+
+def if_holds(b: Body, holds: str, origin: str = "%pc") -> None:
+    """End the handler by an if whose type was read."""
+    then, otherwise = b.new_label("then"), b.new_label("otherwise")
+    b.do(f"br i1 {holds}, label %{then}, label %{otherwise}")
+    forked = b.fork()
+    b.label(otherwise)
+    pc, stp = _target(b, b.at["stp"], origin)
+    b.dispatch(pc, stp)
+    b.join(forked)
+    b.label(then)
+    b.dispatch(b.here(), _after_entry(b))
+
+
+def _if(b: Body) -> None:
+    b.signed()
+    if_holds(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
+
+
+def _else(b: Body) -> None:
+    """The part before it is over: to the end."""
+    pc, stp = _target(b, b.at["stp"], "%pc")
+    b.dispatch(pc, stp)
+
+
+def _end(b: Body) -> None:
+    last = b.let(f"icmp eq ptr %pc, {b.of_code(Code.LAST, 'ptr')}")
+    leaves, goes_on = b.new_label("leaves"), b.new_label("goes")
+    b.do(f"br i1 {last}, label %{leaves}, label %{goes_on}")
+    b.label(leaves)
+    b.leave_to(f"{CLASSIC.name}_return.{len(b.cells)}")
+    b.label(goes_on)
+    b.next()
+
+
+def _unreachable(b: Body) -> None:
+    b.trap(TrapCode.UNREACHABLE)
+
+
+# --- returns ------------------------------------------------------------------------------------
+
+
+def restore(b: Body) -> str:
+    """Take the caller's registers from the control stack; gives its pc."""
+    cs, fp = b.at["cs"], b.at["fp"]
+
+    def load(offset: int) -> str:
+        return b.let(f"load ptr, ptr {b.field(cs, offset)}")
+
+    current = b.field(b.store_context(), StoreContext.CURRENT)
+    b.do(f"store ptr {load(Frame.CURRENT)}, ptr {current}, {STATE}")
+    pc = load(Frame.PC)
+    code = load(Frame.CD)
+    b.at.update(
+        fp=load(Frame.FP),
+        vm=load(Frame.VM),
+        mem=load(Frame.MEM),
+        stp=load(Frame.STP),
+        cd=code,
+        dt=b.load_field(code, Code.HANDLERS, "ptr", INVARIANT),
+        cs=b.let(f"getelementptr i8, ptr {cs}, i64 {Frame.BYTES}"),
+    )
+    b.move_stack(fp)
+    return pc
+
+
+def leave(b: Body) -> None:
+    """Return: results go where the arguments were."""
+    count = b.of_code(Header.RESULT_CELLS)
+    fp = b.at["fp"]
+    none, one, many = (b.new_label(hint) for hint in ("none", "one", "many"))
+    b.do(f"switch i64 {count}, label %{many} [ i64 1, label %{one} i64 0, label %{none} ]")
+    forked = b.fork()
+    b.label(one)
+    value = b.pop(_I64)
+    pc = restore(b)
+    b.cells = [value]
+    b.dispatch(pc)
+    b.join(forked)
+    b.label(none)
+    b.cells = []
+    b.dispatch(restore(b))
+    b.join(forked)
+    b.label(many)
+    b.spill()
+    size = b.let(f"shl i64 {count}, 3")
+    _copy(b, fp, _minus(b, b.place_below(0), size), size)
+    pc = restore(b)
+    b.move_stack(b.let(f"getelementptr i8, ptr {fp}, i64 {size}"))
+    b.dispatch(pc)
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Callee:
+    """What a call found.
+
+    Attributes:
+        entry: the CodeEntry.
+        context: the context.
+        own: whether it is of the running instance.
+        cells: gives parameters in the low 16 bits of an i32, results in the high ones.
+    """
+
+    entry: str
+    context: str
+    own: bool
+    cells: Callable[[], str]
+
+
+def _function(b: Body) -> _Callee:
+    """A function by its index; imports are the twin's affair."""
+    number = b.unsigned()
+    imported = b.of_code(Code.IMPORTED_FUNCTIONS)
+    defined = b.let(f"sub i64 {number}, {imported}")
+    is_import = b.let(f"icmp slt i64 {defined}, 0")
+    entries = b.load_field(b.vm, VMContext.ENTRIES, "ptr", INVARIANT)
+    offset = b.let(f"mul i64 {defined}, {CodeEntry.BYTES}")
+    entry = b.let(f"getelementptr i8, ptr {entries}, i64 {offset}")
+
+    def cells() -> str:
+        return b.fact_of(ModuleFacts.FUNCTION_CELLS, number, "i32")
+
+    if b.twin:
+        b.use_twin(is_import)
+        return _Callee(entry, b.vm, True, cells)
+    imports, done = b.new_label("import"), b.new_label("found")
+    before = b.block
+    b.do(f"br i1 {is_import}, label %{imports}, label %{done}")
+    b.label(imports)
+    begins = b.layout.imported_function(0)
+    offset = b.let(f"add i64 {begins}, {b.let(f'mul i64 {number}, {FuncRef.BYTES}')}")
+    reference = b.let(f"getelementptr i8, ptr {b.vm}, i64 {offset}")
+    other = _referred(b, reference)
+    b.do(f"br label %{done}")
+    b.label(done)
+    entry = b.let(f"phi ptr [ {entry}, %{before} ], [ {other[0]}, %{imports} ]")
+    context = b.let(f"phi ptr [ {b.vm}, %{before} ], [ {other[1]}, %{imports} ]")
+    return _Callee(entry, context, False, cells)
+
+
+def _referred(b: Body, reference: str) -> tuple[str, str]:
+    entry = b.load_field(reference, FuncRef.ENTRY, "ptr", INVARIANT)
+    return entry, b.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
+
+
+def _type_cells(b: Body, number: str) -> Callable[[], str]:
+    return lambda: b.fact_of(ModuleFacts.TYPE_CELLS, number, "i32")
+
+
+def _in_table(wide: bool) -> Callable[[Body], _Callee]:
+    """What an indirect call finds; ``wide`` if some table has 64-bit indices."""
+
+    def find(b: Body) -> _Callee:
+        wanted, table = b.unsigned(), b.unsigned()
+        cell = b.pop(_I64)
+        if wide:
+            narrow = b.let(f"zext i32 {b.let(f'trunc i64 {cell} to i32')} to i64")
+            is_wide = b.fact_of(ModuleFacts.TABLE_ADDRESSES, table, "i8")
+            is_wide = b.let(f"icmp ne i8 {is_wide}, 0")
+            cell = b.let(f"select i1 {is_wide}, i64 {cell}, i64 {narrow}")
+            fact = TableType(_FUNCREF, Limits(0), _I64)
+        else:
+            cell = b.let(f"trunc i64 {cell} to i32")
+            fact = TableType(_FUNCREF, Limits(0))
+        place = Number(b, table, fact)
+        index = table_index(b, place, cell)
+        outside = b.let(f"icmp uge i64 {index}, {table_size(b, place)}")
+        b.trap_if(outside, TrapCode.UNDEFINED_ELEMENT)
+        reference = b.let(f"load ptr, ptr {table_element(b, place, index)}, {ELEMENT}")
+        b.trap_if(b.let(f"icmp eq ptr {reference}, null"), TrapCode.UNINITIALIZED_ELEMENT)
+        _check_type(b, reference, wanted)
+        return _Callee(*_referred(b, reference), False, _type_cells(b, wanted))
+
+    return find
+
+
+def _check_type(b: Body, reference: str, number: str) -> None:
+    """Trap unless a function is of a type, or of a subtype, which is the twin's affair."""
+    has = b.load_field(reference, FuncRef.SIGNATURE, "i64", INVARIANT)
+    wanted = b.load_field(b.vm, b.layout.signature(Number(b, number)), "i64", INVARIANT)
+    differs = b.let(f"icmp ne i64 {has}, {wanted}")
+    if b.twin:
+        b.use_twin(differs)
+        return
+    fits, look = b.new_label("fits"), b.new_label("subtype")
+    b.do(f"br i1 {differs}, label %{look}, label %{fits}, {COLD}")
+    b.label(look)
+    final = b.fact_of(ModuleFacts.FINAL, number, "i8")
+    b.trap_if(b.let(f"icmp ne i8 {final}, 0"), TrapCode.INDIRECT_CALL_TYPE_MISMATCH)
+    below = b.let(f"call i1 @wasinn_subtype(i64 {has}, i64 {wanted})")
+    b.trap_if(b.let(f"xor i1 {below}, true"), TrapCode.INDIRECT_CALL_TYPE_MISMATCH)
+    b.do(f"br label %{fits}")
+    b.label(fits)
+
+
+def _by_reference(b: Body) -> _Callee:
+    number = b.unsigned()
+    reference = b.pop(_FUNCREF)
+    is_null = b.let(f"icmp eq ptr {reference}, null")
+    b.trap_if(is_null, TrapCode.NULL_FUNCTION_REFERENCE)
+    return _Callee(*_referred(b, reference), False, _type_cells(b, number))
+
+
+def _if_ours(b: Body, entry: str) -> tuple[str, str]:
+    """Go on in a new block if this interpreter runs a function; its code, and the other label."""
+    array = b.load_field(entry, CodeEntry.ARRAY, "ptr", STATE)
+    ours = b.let(f"icmp eq ptr {array}, @{CLASSIC.run_symbol}")
+    inside, other = b.new_label("inside"), b.new_label("outside")
+    b.do(f"br i1 {ours}, label %{inside}, label %{other}")
+    b.label(inside)
+    return b.load_field(entry, CodeEntry.CODE, "ptr", STATE), other
+
+
+def enter(b: Body, callee: _Callee, code: str, slots: str, top: str, control: str) -> None:
+    """End the block by beginning a function.
+
+    Args:
+        slots: its frame, where its arguments are.
+        top: the end of its arguments.
+        control: the control stack's end.
+    """
+    b.check_room(code, slots, control)
+    current = b.field(b.store_context(), StoreContext.CURRENT)
+    b.do(f"store ptr {callee.entry}, ptr {current}, {STATE}")
+    b.at.update(fp=slots, cs=control, cd=code)
+    if not callee.own:
+        b.at.update(vm=callee.context, mem=b.memory_of(code, callee.context))
+    begin(b, top)
+
+
+def begin(b: Body, top: str) -> None:
+    """End the block by going on at a function's beginning, with its declared locals zero."""
+    end = b.let(f"getelementptr i8, ptr {b.at['fp']}, i64 {b.of_code(Code.LOCAL_BYTES)}")
+    before = b.block
+    again, more, done = b.new_label("zero"), b.new_label("cells"), b.new_label("zeroed")
+    at, after = f"%{again}.at", f"%{again}.after"
+    b.do(f"br label %{again}")
+    b.label(again)
+    b.do(f"{at} = phi ptr [ {top}, %{before} ], [ {after}, %{more} ]")
+    ends = b.let(f"icmp uge ptr {at}, {end}")
+    b.do(f"br i1 {ends}, label %{done}, label %{more}")
+    b.label(more)
+    # Volatile, or LLVM makes a call of it. Beyond the end there is room, see SPARE_BYTES.
+    b.do(f"store volatile <4 x i64> zeroinitializer, ptr {at}, align 8")
+    b.do(f"{after} = getelementptr i8, ptr {at}, i64 32")
+    b.do(f"br label %{again}")
+    b.label(done)
+    b.move_stack(end)
+    b.cells = []
+    b.at["dt"] = b.of_code(Code.HANDLERS, "ptr")
+    b.dispatch(b.of_code(Code.FIRST, "ptr"), b.of_code(Code.SIDE_TABLE, "ptr"))
+
+
+def _call(find: Callable[[Body], _Callee]) -> Write:
+    def write(b: Body) -> None:
+        callee = find(b)
+        code, other = _if_ours(b, callee.entry)
+        forked = b.fork()
+        after = b.here()
+        b.spill()
+        top = b.place_below(0)
+        params = b.let(f"shl i64 {b.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
+        slots = _minus(b, top, params)
+        control = b.let(f"getelementptr i8, ptr {b.at['cs']}, i64 -{Frame.BYTES}")
+        current = b.load_field(b.store_context(), StoreContext.CURRENT, "ptr", STATE)
+        for offset, value in (
+            (Frame.PC, after),
+            (Frame.FP, b.at["fp"]),
+            (Frame.VM, b.vm),
+            (Frame.MEM, b.at["mem"]),
+            (Frame.CURRENT, current),
+            (Frame.STP, b.at["stp"]),
+            (Frame.CD, b.at["cd"]),
+        ):
+            b.do(f"store ptr {value}, ptr {b.field(control, offset)}")
+        enter(b, callee, code, slots, top, control)
+        b.label(other)
+        b.join(forked)
+        if b.twin:
+            b.leave_to(b.twin)
+        else:
+            _outside(b, callee)
+            b.next()
+
+    return write
+
+
+def _outside(b: Body, callee: _Callee) -> None:
+    """Call what another engine or Python runs. Arguments end where operands do."""
+    b.spill()
+    cells = callee.cells()
+    params = b.let(f"zext i32 {b.let(f'and i32 {cells}, 65535')} to i64")
+    results = b.let(f"zext i32 {b.let(f'lshr i32 {cells}, 16')} to i64")
+    top = b.place_below(0)
+    slots = _minus(b, top, b.let(f"shl i64 {params}, 3"))
+    b.save_stacks(top)
+    operands = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}"
+    thrown = b.let(f"call ptr @wasinn_catch({operands})")
+    b.move_stack(b.let(f"getelementptr i64, ptr {slots}, i64 {results}"))
+    caught, fine = b.new_label("caught"), b.new_label("fine")
+    is_thrown = b.let(f"icmp ne ptr {thrown}, null")
+    b.do(f"br i1 {is_thrown}, label %{caught}, label %{fine}, {COLD}")
+    forked = b.fork()
+    b.label(caught)
+    b.cells = ["poison", b.let(f"ptrtoint ptr {thrown} to i64")]
+    b.jump_in_state(f"@{CLASSIC.name}_unwind")
+    b.join(forked)
+    b.label(fine)
+
+
+def _tail_call(find: Callable[[Body], _Callee]) -> Write:
+    def write(b: Body) -> None:
+        callee = find(b)
+        code, other = _if_ours(b, callee.entry)
+        forked = b.fork()
+        b.spill()
+        params = b.let(f"shl i64 {b.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
+        fp = b.at["fp"]
+        _copy(b, fp, _minus(b, b.place_below(0), params), params)
+        top = b.let(f"getelementptr i8, ptr {fp}, i64 {params}")
+        enter(b, callee, code, fp, top, b.at["cs"])
+        b.label(other)
+        b.join(forked)
+        if b.twin:
+            b.leave_to(b.twin)
+        else:
+            _outside(b, callee)
+            leave(b)
+
+    return write
+
+
+# --- locals and what has no type of its own -----------------------------------------------------
+
+
+def _local(b: Body) -> str:
+    number = b.unsigned()
+    return b.let(f"getelementptr inbounds i64, ptr {b.at['fp']}, i64 {number}")
+
+
+def _local_get(b: Body) -> None:
+    b.cells.append(b.let(f"load i64, ptr {_local(b)}, align 8"))
+    b.next()
+
+
+def _local_set(b: Body) -> None:
+    b.do(f"store i64 {b.pop(_I64)}, ptr {_local(b)}, align 8")
+    b.next()
+
+
+def _local_tee(b: Body) -> None:
+    value = b.pop(_I64)
+    b.do(f"store i64 {value}, ptr {_local(b)}, align 8")
+    b.cells.append(value)
+    b.next()
+
+
+def _drop(b: Body) -> None:
+    b.pop(_I64)
+    b.next()
+
+
+def _select(b: Body) -> None:
+    _choose(b, _I64)
+    b.next()
+
+
+def _select_typed(b: Body) -> None:
+    _skip_types(b)
+    _select(b)
+
+
+def _choose(b: Body, ty: ValType) -> None:
+    condition = b.let(f"icmp ne i32 {b.pop(_I32)}, 0")
+    second, first = b.pop(ty), b.pop(ty)
+    t = "i64" if ty is _I64 else "<16 x i8>"
+    chosen = f"select i1 {condition}, {t} {first}, {t} {second}, {UNPREDICTABLE}"
+    b.push(ty, b.let(chosen))
+
+
+def _skip_types(b: Body) -> None:
+    """The one type of a select. One of two bytes or more is a reference: (ref null? heap)."""
+    b.unsigned()
+    code = b.byte()
+    with_heap, done = b.new_label("heap"), b.new_label("type")
+    short, before = b.here(), b.block
+    b.do(
+        f"switch i8 {code}, label %{done} [ i8 {0x63}, label %{with_heap} "
+        f"i8 {0x64}, label %{with_heap} ]"
+    )
+    b.label(with_heap)
+    b.signed()
+    long, at = b.here(), b.block
+    b.do(f"br label %{done}")
+    b.label(done)
+    b.read_at(b.let(f"phi ptr [ {short}, %{before} ], [ {long}, %{at} ]"))
+
+
+# The same where operands may take two cells.
+
+
+def _if_wide(b: Body, condition: str, write: Callable[[Body, ValType], None]) -> None:
+    """End the handler by one of two ways of writing it."""
+    wide, narrow = b.new_label("wide"), b.new_label("narrow")
+    b.do(f"br i1 {condition}, label %{wide}, label %{narrow}")
+    forked = b.fork()
+    for label, ty in ((wide, _V128), (narrow, _I64)):
+        b.join(forked)
+        b.label(label)
+        write(b, ty)
+
+
+def _by_map(write: Callable[[Body, ValType, str], None]) -> Write:
+    """A local that the function's map of locals finds."""
+
+    def handler(b: Body) -> None:
+        number = b.unsigned()
+        place = b.let(f"getelementptr i32, ptr {b.of_code(Code.LOCALS, 'ptr')}, i64 {number}")
+        entry = b.let(f"zext i32 {b.let(f'load i32, ptr {place}, {INVARIANT}')} to i64")
+        offset = b.let(f"lshr i64 {entry}, 1")
+        local = b.let(f"getelementptr i8, ptr {b.at['fp']}, i64 {offset}")
+        two = b.let(f"trunc i64 {entry} to i1")
+        _if_wide(b, two, lambda body, ty: write(body, ty, local))
+
+    return handler
+
+
+def _wide_get(b: Body, ty: ValType, local: str) -> None:
+    b.push(ty, b.let(f"load {_SLOT[ty]}, ptr {local}, align 8"))
+    b.next()
+
+
+def _wide_set(b: Body, ty: ValType, local: str) -> None:
+    b.do(f"store {_SLOT[ty]} {b.pop(ty)}, ptr {local}, align 8")
+    b.next()
+
+
+def _wide_tee(b: Body, ty: ValType, local: str) -> None:
+    b.do(f"store {_SLOT[ty]} {b.peek(ty)}, ptr {local}, align 8")
+    b.next()
+
+
+_SLOT = {_I64: "i64", _V128: "<16 x i8>"}
+
+
+def _by_entry(write: Callable[[Body, ValType], None], typed: bool = False) -> Write:
+    """What the side table knows the operands' cells of."""
+
+    def handler(b: Body) -> None:
+        if typed:
+            _skip_types(b)
+        cells = b.load_field(b.at["stp"], 0, "i32", INVARIANT)
+        b.at["stp"] = _after_entry(b)
+        _if_wide(b, b.let(f"icmp eq i32 {cells}, 2"), write)
+
+    return handler
+
+
+def _wide_drop(b: Body, ty: ValType) -> None:
+    b.pop(ty)
+    b.next()
+
+
+def _wide_select(b: Body, ty: ValType) -> None:
+    _choose(b, ty)
+    b.next()
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How an instruction of control flow is handled.
+
+    Attributes:
+        write: writes the handler.
+        any_state: whether it has a version for each state, or only for state 0.
+    """
+
+    write: Write
+    any_state: bool = True
+
+
+CONTROL: dict[str, Control] = {
+    "nop": Control(Body.next),
+    "block": Control(_block),
+    "loop": Control(_block),
+    "if": Control(_if),
+    "else": Control(_else),
+    "end": Control(_end),
+    "unreachable": Control(_unreachable, False),
+    "br": Control(_br),
+    "br_if": Control(_br_if),
+    "br_table": Control(_br_table),
+    "br_on_null": Control(_br_on_null, False),
+    "br_on_non_null": Control(_br_on_non_null, False),
+    "return": Control(leave),
+    "call": Control(_call(_function)),
+    "call_indirect": Control(_call(_in_table(False))),
+    "call_ref": Control(_call(_by_reference), False),
+    "return_call": Control(_tail_call(_function), False),
+    "return_call_indirect": Control(_tail_call(_in_table(False)), False),
+    "return_call_ref": Control(_tail_call(_by_reference), False),
+    "local.get": Control(_local_get),
+    "local.set": Control(_local_set),
+    "local.tee": Control(_local_tee),
+    "drop": Control(_drop),
+    "select": Control(_select),
+    "select t": Control(_select_typed, False),
+}
+"""By name, for functions whose operands and locals are all of one cell each."""
+
+WIDE: dict[str, Control] = {
+    "local.get": Control(_by_map(_wide_get)),
+    "local.set": Control(_by_map(_wide_set)),
+    "local.tee": Control(_by_map(_wide_tee)),
+    "drop": Control(_by_entry(_wide_drop)),
+    "select": Control(_by_entry(_wide_select)),
+    "select t": Control(_by_entry(_wide_select, typed=True), False),
+    "call_indirect": Control(_call(_in_table(True)), False),
+    "return_call_indirect": Control(_tail_call(_in_table(True)), False),
+}
+"""Those that are different where values may take two cells, or tables have 64-bit indices."""

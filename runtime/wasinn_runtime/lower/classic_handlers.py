@@ -1,0 +1,552 @@
+"""The classic interpreter's handlers, derived from the opcode table, as one unit of LLVM IR.
+
+There are two sets of them. The plain one is for modules and functions where every operand takes one
+cell and every address 32 bits; the wide one looks these things up. A function's ``Code`` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
+from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
+from wasinn_runtime.lower.classic_body import CLASSIC, STATES, Body, Code, ModuleFacts, Number
+from wasinn_runtime.lower.classic_control import (
+    CONTROL,
+    WIDE,
+    Control,
+    Frame,
+    Write,
+    begin,
+    branch_if,
+    drop_and_take,
+    if_holds,
+    leave,
+)
+from wasinn_runtime.lower.meanings import MEANINGS
+from wasinn_runtime.lower.state import STATE_MEANINGS
+from wasinn_runtime.lower.threaded import HANDLER_ATTRIBUTES, Header
+from wasinn_runtime.lower.units import preamble
+from wasinn_runtime.lower.writer import GLOBAL, INVARIANT, STATE, FunctionWriter
+from wasinn_runtime.spec.features import FEATURES_2_0
+from wasinn_runtime.spec.opcodes import PREFIXES, ROWS, Imm, Opcode
+from wasinn_runtime.spec.traps import TrapCode
+from wasinn_runtime.spec.types import Limits, MemoryType, TableType, ValType
+
+__all__ = ["CLASSIC_FEATURES", "PLAIN_SYMBOL", "SPARE_BYTES", "WIDE_SYMBOL", "classic_unit"]
+
+CLASSIC_FEATURES = FEATURES_2_0 | {
+    "tail-call",
+    "extended-const",
+    "multi-memory",
+    "memory64",
+    "function-references",
+    "threads",
+}
+"""The features whose instructions this interpreter runs."""
+
+PLAIN_SYMBOL = f"{CLASSIC.name}_plain"
+WIDE_SYMBOL = f"{CLASSIC.name}_wide"
+# Beyond a frame's cells: declared locals are zeroed by 32 bytes.
+SPARE_BYTES = 64
+
+_I32, _I64, _V128, _REF = ValType.I32, ValType.I64, ValType.V128, ValType.FUNCREF
+_DONE = 0xFF  # no instruction's code: where ``run`` goes on
+
+
+# --- rows with a signature ----------------------------------------------------------------------
+
+
+def _numeric(row: Opcode, b: Body) -> None:
+    assert row.params is not None and row.results is not None
+    operands = [b.pop(ty) for ty in reversed(row.params)][::-1]
+    result = MEANINGS[row.meaning[0]](b, row, operands)
+    if row.meaning[0] in _COMPARISONS:
+        _peek(result, b)
+    b.push(row.results[0], result)
+    b.next()
+
+
+def _peek(result: str, b: Body) -> None:
+    """A comparison's result mostly decides the branch behind it, whose label is one byte then."""
+    holds = b.let(f"icmp ne i32 {result}, 0")
+    ahead = b.let(f"load i16, ptr {b.here()}, align 1")
+    ahead = b.let(f"and i16 {ahead}, {0x80FF - (1 << 16)}")
+    for name, write in (("br_if", branch_if), ("if", if_holds)):
+        follows = b.let(f"icmp eq i16 {ahead}, {_CODES[name]}")
+        fused, apart = b.new_label("fused"), b.new_label("apart")
+        b.do(f"br i1 {follows}, label %{fused}, label %{apart}")
+        b.label(fused)
+        forked = b.fork()
+        origin = b.here()
+        b.skip(2)
+        write(b, holds, origin)
+        b.join(forked)
+        b.label(apart)
+
+
+_CODES = {row.name: row.code for row in ROWS}
+
+
+def _constant(row: Opcode, b: Body) -> None:
+    if row.imm is Imm.F32:
+        b.cells.append(b.let(f"zext i32 {b.literal('i32', 4)} to i64"))
+    elif row.imm is Imm.F64:
+        b.cells.append(b.literal("i64", 8))
+    else:
+        b.cells.append(b.signed())
+    b.next()
+
+
+# --- memories and tables: which types their addresses have --------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """An immediate that names a memory or a table.
+
+    Attributes:
+        facts: where the module's bytes about them are.
+        narrow, wide: the types it may have.
+    """
+
+    facts: int
+    narrow: object
+    wide: object
+
+
+_MEMORY = _Kind(ModuleFacts.ADDRESSES, MemoryType(Limits(0)), MemoryType(Limits(0), _I64))
+_TABLE = _Kind(
+    ModuleFacts.TABLE_ADDRESSES, TableType(_REF, Limits(0)), TableType(_REF, Limits(0), _I64)
+)
+_SHARED = (MemoryType(Limits(0), shared=True), MemoryType(Limits(0), _I64, shared=True))
+
+
+# What means something else for shared memories.
+_OF_SHARED = {"memory.grow", "atomic.wait", "atomic.notify"}
+
+
+def _choose(
+    b: Body, row: Opcode, kinds: list[_Kind], numbers: list[str], then: Callable[..., None]
+) -> None:
+    """End the handler by the way of writing that fits the types, found at run time."""
+
+    def pick(found: list[Number]) -> None:
+        if len(found) == len(kinds):
+            then(found)
+            return
+        kind, number = kinds[len(found)], numbers[len(found)]
+        what = b.fact_of(kind.facts, number, "i8")
+        facts = [kind.narrow, kind.wide]
+        if row.meaning[0] in _OF_SHARED:
+            facts += _SHARED
+        else:
+            what = b.let(f"and i8 {what}, 1")
+        labels = [b.new_label("kind") for _ in facts]
+        cases = " ".join(f"i8 {n}, label %{label}" for n, label in enumerate(labels))
+        b.do(f"switch i8 {what}, label %{labels[0]} [ {cases} ]")
+        forked = b.fork()
+        for label, fact in zip(labels, facts, strict=True):
+            b.join(forked)
+            b.label(label)
+            pick([*found, Number(b, number, fact)])
+
+    pick([])
+
+
+def _address_type(number: object) -> ValType:
+    fact = number.fact if isinstance(number, Number) else None
+    return fact.address if isinstance(fact, MemoryType | TableType) else _I32
+
+
+def _access(row: Opcode, wide: bool, b: Body) -> None:
+    """A load or store, or an atomic access."""
+    if b.twin:
+        both = b.let(f"load i16, ptr {b.here()}, align 1")
+        rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x8040 - (1 << 16)}')}, 0")
+        b.use_twin(rare)
+        b.skip(2)
+        offset = b.let(f"zext i16 {b.let(f'lshr i16 {both}, 8')} to i64")
+        _access_at(row, wide, b, offset, None)
+        return
+    flags = b.unsigned()
+    named = b.let(f"icmp ne i64 {b.let(f'and i64 {flags}, 64')}, 0")
+    other, first = b.new_label("other"), b.new_label("first")
+    b.do(f"br i1 {named}, label %{other}, label %{first}")
+    forked = b.fork()
+    b.label(other)
+    number = b.unsigned()
+    _access_at(row, wide, b, b.unsigned(), number)
+    b.join(forked)
+    b.label(first)
+    _access_at(row, wide, b, b.unsigned(), None)
+
+
+def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None) -> None:
+    def then(found: Sequence[Number | int]) -> None:
+        assert row.params is not None and row.results is not None
+        params = (_address_type(found[0]), *row.params[1:])
+        operands = [b.pop(ty) for ty in reversed(params)][::-1]
+        immediate = (0, Number(b, offset), found[0])
+        results = STATE_MEANINGS[row.meaning[0]](b, row, immediate, operands)
+        for ty, value in zip(row.results, results, strict=True):
+            b.push(ty, value)
+        b.next()
+
+    if wide:
+        _choose(b, row, [_MEMORY], [memory or "0"], then)
+    else:
+        then([0 if memory is None else Number(b, memory)])
+
+
+# --- rows whose types the module decides --------------------------------------------------------
+
+_Types = tuple[ValType, ...]
+_KINDS = {
+    Imm.MEMORY: (_MEMORY,),
+    Imm.DATA_MEMORY: (None, _MEMORY),
+    Imm.MEMORY_MEMORY: (_MEMORY, _MEMORY),
+    Imm.TABLE: (_TABLE,),
+    Imm.ELEM_TABLE: (None, _TABLE),
+    Imm.TABLE_TABLE: (_TABLE, _TABLE),
+    Imm.DATA: (None,),
+    Imm.ELEM: (None,),
+    Imm.FUNC: (None,),
+    Imm.NONE: (),
+}
+
+
+def _least(*types: ValType) -> ValType:
+    return _I32 if _I32 in types else _I64
+
+
+# By name: from the address types of its memories or tables, the types of operands and results.
+_SIGNATURES: dict[str, Callable[..., tuple[_Types, _Types]]] = {
+    "memory.size": lambda a: ((), (a,)),
+    "memory.grow": lambda a: ((a,), (a,)),
+    "memory.fill": lambda a: ((a, _I32, a), ()),
+    "memory.init": lambda a: ((a, _I32, _I32), ()),
+    "memory.copy": lambda a, b: ((a, b, _least(a, b)), ()),
+    "table.get": lambda a: ((a,), (_REF,)),
+    "table.set": lambda a: ((a, _REF), ()),
+    "table.size": lambda a: ((), (a,)),
+    "table.grow": lambda a: ((_REF, a), (a,)),
+    "table.fill": lambda a: ((a, _REF, a), ()),
+    "table.init": lambda a: ((a, _I32, _I32), ()),
+    "table.copy": lambda a, b: ((a, b, _least(a, b)), ()),
+    "data.drop": lambda: ((), ()),
+    "elem.drop": lambda: ((), ()),
+    "ref.is_null": lambda: ((_REF,), (_I32,)),
+    "ref.func": lambda: ((), (_REF,)),
+    "ref.as_non_null": lambda: ((_REF,), (_REF,)),
+    "atomic.fence": lambda: ((), ()),
+}
+
+
+def _stateful(row: Opcode, wide: bool, b: Body) -> None:
+    kinds = _KINDS.get(row.imm, ())
+    numbers = [b.unsigned() for _ in kinds]
+    typed = [(kind, n) for kind, n in zip(kinds, numbers, strict=True) if kind is not None]
+
+    def then(found: Sequence[Number]) -> None:
+        rest = iter(found)
+        all_ = [
+            Number(b, n) if kind is None else next(rest)
+            for kind, n in zip(kinds, numbers, strict=True)
+        ]
+        params, results = _SIGNATURES[row.name](*map(_address_type, found))
+        operands = [b.pop(ty) for ty in reversed(params)][::-1]
+        immediate = tuple(all_) if len(all_) > 1 else all_[0] if all_ else None
+        values = STATE_MEANINGS[row.meaning[0]](b, row, immediate, operands)
+        for ty, value in zip(results, values, strict=True):
+            b.push(ty, value)
+        b.next()
+
+    if wide:
+        _choose(b, row, [kind for kind, _ in typed], [n for _, n in typed], then)
+    else:
+        then([Number(b, n) for _, n in typed])
+
+
+def _fence(b: Body) -> None:
+    b.skip(1)
+    b.do("fence seq_cst")
+    b.next()
+
+
+def _ref_null(b: Body) -> None:
+    b.signed()
+    b.cells.append("0")
+    b.next()
+
+
+def _global(wide: bool, then: Callable[[Body, ValType, str], None], b: Body) -> None:
+    number = b.unsigned()
+    imported = b.of_code(Code.IMPORTED_GLOBALS)
+    is_import = b.let(f"icmp ult i64 {number}, {imported}")
+    begins, offset = b.of_code(Code.GLOBALS), b.let(f"shl i64 {number}, 4")
+    own = b.let(f"getelementptr i8, ptr {b.vm}, i64 {b.let(f'add i64 {begins}, {offset}')}")
+    if b.twin:
+        b.use_twin(is_import)
+        cell = own
+    else:
+        imports, done, before = b.new_label("import"), b.new_label("cell"), b.block
+        b.do(f"br i1 {is_import}, label %{imports}, label %{done}")
+        b.label(imports)
+        other = b.load_field(b.vm, b.layout.imported_global(Number(b, number)), "ptr", INVARIANT)
+        b.do(f"br label %{done}")
+        b.label(done)
+        cell = b.let(f"phi ptr [ {own}, %{before} ], [ {other}, %{imports} ]")
+    if not wide:
+        then(b, _I64, cell)
+        return
+    two = b.let(f"icmp ne i8 {b.fact_of(ModuleFacts.GLOBAL_CELLS, number, 'i8')}, 1")
+    labels = b.new_label("wide"), b.new_label("narrow")
+    b.do(f"br i1 {two}, label %{labels[0]}, label %{labels[1]}")
+    forked = b.fork()
+    for label, ty in zip(labels, (_V128, _I64), strict=True):
+        b.join(forked)
+        b.label(label)
+        then(b, ty, cell)
+
+
+_CELL = {_I64: "i64", _V128: "<16 x i8>"}
+
+
+def _global_get(b: Body, ty: ValType, cell: str) -> None:
+    b.push(ty, b.let(f"load {_CELL[ty]}, ptr {cell}, align 8, {GLOBAL}"))
+    b.next()
+
+
+def _global_set(b: Body, ty: ValType, cell: str) -> None:
+    b.do(f"store {_CELL[ty]} {b.pop(ty)}, ptr {cell}, align 8, {GLOBAL}")
+    b.next()
+
+
+# --- what handles each row ----------------------------------------------------------------------
+
+_COMPARISONS = {"eqz", "icmp", "fcmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Handled:
+    """How a row is handled.
+
+    Attributes:
+        write: writes its handler.
+        any_state: whether there is a version for each state.
+        has_twin: whether there is a common version that leaves the rest to a twin.
+        is_same: whether the wide handler is the plain one.
+    """
+
+    write: Write
+    any_state: bool
+    has_twin: bool
+    is_same: bool = True
+
+
+def _handled(row: Opcode, wide: bool) -> _Handled | None:
+    """How a row is handled in one of the two sets; None if it is not."""
+    if row.feature not in CLASSIC_FEATURES:
+        return None
+    family, one_byte = row.meaning[0], row.code < 256
+    control = WIDE.get(row.name) if wide else None
+    same = control is None
+    control = control or CONTROL.get(row.name)
+    if control is not None:
+        return _Handled(control.write, control.any_state, row.imm is not Imm.NONE, same)
+    if family == "const":
+        return _Handled(partial(_constant, row), True, row.imm in (Imm.I32, Imm.I64))
+    if family in ("global.get", "global.set"):
+        then = _global_get if family == "global.get" else _global_set
+        return _Handled(partial(_global, wide, then), True, True, False)
+    if row.imm is Imm.MEMARG:
+        # In functions with 64-bit memories, speed is not what interpreters are for.
+        return _Handled(partial(_access, row, wide), one_byte and not wide, not wide, False)
+    if row.name == "ref.null":
+        return _Handled(_ref_null, False, True)
+    if family == "atomic.fence":
+        return _Handled(_fence, False, False)
+    if row.name in _SIGNATURES:
+        twin = bool(_KINDS[row.imm]) and not wide
+        return _Handled(partial(_stateful, row, wide), one_byte and not wide, twin, False)
+    if row.imm is Imm.NONE and family in MEANINGS:
+        return _Handled(partial(_numeric, row), one_byte, False)
+    return None
+
+
+def _prefix(prefix: int, symbol: str, b: Body) -> None:
+    number = b.unsigned()
+    place = b.let(f"getelementptr ptr, ptr @{symbol}, i64 {number}")
+    handler = b.let(f"load ptr, ptr {place}, {INVARIANT}")
+    b.jump_in_state(handler, pc=b.here(-1), sp=b.place_below(0))
+
+
+def _flush(b: Body) -> None:
+    """For instructions that have a version for state 0 only."""
+    b.spill()
+    b.dispatch("%pc")
+
+
+def _done(b: Body) -> None:
+    """The function that ``run`` began has returned."""
+    b.spill()
+    b.do("ret void")
+
+
+def _unwind(b: Body) -> None:
+    """An exception, in t, came out of what another engine runs: on to who called ``run``."""
+    b.do(f"call void @wasinn_throw(ptr {b.store_context()}, ptr {b.pop(_REF)})")
+    b.do("unreachable")
+
+
+# --- the whole unit -----------------------------------------------------------------------------
+
+
+class _Unit:
+    """Handlers and tables in the making."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def handler(self, symbol: str, write: Write, state: int, twin: str = "") -> str:
+        body = Body(symbol, state, twin)
+        write(body)
+        self.parts.append(body.finish())
+        return f'ptr @"{symbol}"'
+
+    def versions(self, name: str, handled: _Handled) -> list[str]:
+        """The handlers of a row by state; state 0 alone where the others flush first."""
+        symbols = []
+        for state in range(STATES if handled.any_state else 1):
+            symbol = f"{CLASSIC.name}.{name}.{state}"
+            twin = ""
+            if handled.has_twin:
+                twin = f"{symbol}+"
+                self.handler(twin, handled.write, state)
+            symbols.append(self.handler(symbol, handled.write, state, twin))
+        return symbols
+
+    def table(self, symbol: str, handlers: list[str], linkage: str = "internal ") -> None:
+        listed = ", ".join(handlers)
+        self.parts.append(f"@{symbol} = {linkage}constant [{len(handlers)} x ptr] [{listed}]")
+
+
+def classic_unit() -> str:
+    """The whole interpreter: ``PLAIN_SYMBOL``, ``WIDE_SYMBOL`` and ``CLASSIC.run_symbol``."""
+    unit = _Unit()
+    name = CLASSIC.name
+    illegal = unit.handler(f"{name}.illegal", lambda b: b.trap(TrapCode.UNREACHABLE), 0)
+    flush = [unit.handler(f"{name}.flush.{k}", _flush, k) for k in range(1, STATES)]
+    done = [unit.handler(f"{name}.done.{k}", _done, k) for k in range(STATES)]
+    for k in range(STATES):
+        unit.handler(f"{name}_drop.{k}", drop_and_take, k)
+        unit.handler(f"{name}_return.{k}", leave, k)
+    unit.handler(f"{name}_unwind", _unwind, 2)
+    plain: dict[int, list[str]] = {}
+    for wide, symbol in ((False, PLAIN_SYMBOL), (True, WIDE_SYMBOL)):
+        found: dict[int, list[str]] = {}
+        for row in ROWS:
+            handled = _handled(row, wide)
+            if handled is None:
+                continue
+            if wide and handled.is_same:
+                found[row.code] = plain[row.code]
+            else:
+                found[row.code] = unit.versions(f"{row.name}{'@wide' if wide else ''}", handled)
+        if not wide:
+            plain = found
+        by_byte: dict[int, list[str]] = {code: v for code, v in found.items() if code < 256}
+        for prefix in PREFIXES:
+            numbers = {code & 0xFFFF: v for code, v in found.items() if code >> 16 == prefix}
+            if not numbers:
+                continue
+            second = f"{symbol}_{prefix:02x}"
+            size = max(numbers) + 1
+            unit.table(second, [numbers.get(n, [illegal])[0] for n in range(size)])
+            write = partial(_prefix, prefix, second)
+            by_byte[prefix] = unit.versions(f"{second}", _Handled(write, False, True))
+        by_byte[_DONE] = done
+        listed = []
+        for state in range(STATES):
+            for byte in range(256):
+                versions = by_byte.get(byte, [illegal])
+                listed.append(versions[state] if len(versions) > state else flush[state - 1])
+        unit.table(symbol, listed, "")
+    declared = "declare ptr @wasinn_catch(ptr, ptr, ptr)"
+    return "\n".join(
+        (preamble(), declared, _run(), *(_trap(code) for code in TrapCode), *unit.parts, HANDLER_ATTRIBUTES)
+    )
+
+
+def _trap(code: TrapCode) -> str:
+    header = CLASSIC.header(CLASSIC.trap_symbol(code))
+    call = f"call void @wasinn_trap(i32 {code.value}) noreturn cold"
+    return f"{header} cold noinline {{\n  {call}\n  unreachable\n}}"
+
+
+def _run() -> str:
+    """The array entry of all functions that the classic interpreter runs."""
+    name = CLASSIC.name
+    bottom = ["ptr null"] * Code.WORDS
+    bottom[Code.HANDLERS // 8] = f"ptr @{PLAIN_SYMBOL}"
+    w = FunctionWriter(f"define void @{CLASSIC.run_symbol}(ptr %function, ptr %vm, ptr %slots) #0")
+    store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
+    places = {
+        field: w.field(store, field)
+        for field in (StoreContext.VALUE_SP, StoreContext.CONTROL_SP, StoreContext.CURRENT)
+    }
+    before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
+    fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
+    code = w.load_field("%function", CodeEntry.CODE, "ptr", STATE)
+    control = w.let(f"getelementptr i8, ptr {cs}, i64 -{Frame.BYTES}")
+    size = w.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
+    end = w.let(f"getelementptr i8, ptr {fp}, i64 {size}")
+    w.trap_if(w.let(f"icmp ugt ptr {end}, {control}"), TrapCode.CALL_STACK_EXHAUSTED)
+    params = w.let(f"shl i64 {w.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
+    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {fp}, ptr %slots, i64 {params}, i1 false)")
+    for place, value in (
+        (Frame.PC, f"@{name}.bottom.pc"),
+        (Frame.FP, fp),
+        (Frame.VM, "%vm"),
+        (Frame.MEM, "null"),
+        (Frame.CURRENT, before[StoreContext.CURRENT]),
+        (Frame.STP, "null"),
+        (Frame.CD, f"@{name}.bottom"),
+    ):
+        w.do(f"store ptr {value}, ptr {w.field(control, place)}")
+    w.do(f"store ptr %function, ptr {places[StoreContext.CURRENT]}, {STATE}")
+    offset = w.load_field(code, Header.MEMORY_AT, "i64", INVARIANT)
+    memory = w.let(f"getelementptr i8, ptr %vm, i64 {offset}")
+    values = {
+        "pc": "null",
+        "fp": fp,
+        "vm": "%vm",
+        "mem": w.let(f"load ptr, ptr {memory}, {INVARIANT}"),
+        "cs": control,
+        "sp": w.let(f"getelementptr i8, ptr {fp}, i64 {params}"),
+        "s": "0",
+        "t": "0",
+        "stp": "null",
+        "dt": "null",
+        "cd": code,
+    }
+    listed = ", ".join(f"{t} {values[register]}" for register, t in CLASSIC.registers)
+    w.do(f"notail call preserve_nonecc void @{name}_begin({listed})")
+    results = w.let(f"shl i64 {w.load_field(code, Header.RESULT_CELLS, 'i64', INVARIANT)}, 3")
+    w.do(f"call void @llvm.memmove.p0.p0.i64(ptr %slots, ptr {fp}, i64 {results}, i1 false)")
+    for field, place in places.items():
+        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
+    w.do("ret void")
+    first = Body(f"{name}_begin", 0)
+    begin(first, "%sp")
+    return "\n".join(
+        (
+            w.finish(),
+            first.finish(),
+            f"@{name}.bottom.pc = internal constant i8 {_DONE}",
+            f"@{name}.bottom = internal constant [{Code.WORDS} x ptr] [{', '.join(bottom)}]",
+        )
+    )
