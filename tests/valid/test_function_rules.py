@@ -195,6 +195,8 @@ def test_types_of_many_locals(count: int) -> None:
     checker = function.FunctionValidator(module, 0, decode_body(module, 0))
     assert len(checker.locals) == total
     assert [checker.locals[i] for i in range(total)] == expected
+    for type_ in set(expected):
+        assert checker.locals.count(type_) == expected.count(type_)
     for index in (total, total + 1, 0xFFFF_FFFF):
         got = message(function_module(b"\x20" + u32(index) + b"\x1a", I32 + FUNCREF, b"", runs))
         assert got.startswith(f"unknown local {index}: local.get, {total} locals")

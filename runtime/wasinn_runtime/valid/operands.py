@@ -92,6 +92,11 @@ class _Runs(Sequence[ValType]):
             return [self[i] for i in range(*index.indices(self._total))]
         return self._types[bisect_right(self._ends, index)]
 
+    def count(self, value: object) -> int:
+        starts = [0, *self._ends]
+        runs = zip(self._types, starts, self._ends, strict=False)
+        return sum(end - start for type_, start, end in runs if type_ is value)
+
 
 # A list of all locals is made for up to this many; a file of many functions that each
 # declare the most locals must not cost time that its size does not warrant.
