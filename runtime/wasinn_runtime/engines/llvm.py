@@ -84,8 +84,17 @@ def _initialise(machine: str) -> None:
         llvm.initialize_all_asmprinters()
 
 
+@cache
+def _set_options() -> None:
+    """LLVM's options that no call has; they hold for the process."""
+    # On x86-64, LLVM turns a choice between a loaded value and another into a branch around the
+    # load, even where the load is volatile, and with it goes the trap.
+    llvm.set_option("wasinn", "-x86-cmov-converter-force-mem-operand=false")
+
+
 def _machine(target: Target, opt_level: int) -> Any:
     _initialise(target.triple.partition("-")[0])
+    _set_options()
     # Small code, placed anywhere: LLVM's default for JITs calls even neighbours by 64-bit address.
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu,
