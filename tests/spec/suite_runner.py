@@ -63,8 +63,9 @@ PRINTS = {
     "print_i32_f32": (I32, F32),
     "print_f64_f64": (F64, F64),
 }
-WIDTHS = {"i32": 32, "i64": 64, "f32": 32, "f64": 64}
+WIDTHS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "f32": 32, "f64": 64, "v128": 128}
 FLOATS = {"f32": ("<I", "<f"), "f64": ("<Q", "<d")}
+CELL = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ host_object = cache(HostObject)
 NULLS = {"refnull", "nullref", "nullfuncref", "nullexternref", "nullexnref"}
 REFERENCES = {"funcref": Func, "externref": HostObject, "exnref": ExnRef}
 E = TypeVar("E", bound=Exception)
+# A value as the scripts' converter writes it.
+Value = dict[str, Any]
 
 
 class Failure(AssertionError):
@@ -273,35 +276,45 @@ class ScriptRunner:
         plain = all(map(is_plain, [*action["args"], *command.fields.get("expected", [])]))
         return self._call(item, action["args"]) if plain else self._call_slots(item, action["args"])
 
-    def _call(self, function: Func, arguments: list[dict[str, str]]) -> list[object]:
+    def _call(self, function: Func, arguments: list[Value]) -> list[object]:
         result = function(*map(python_value, arguments))
         types = function.type.results
         results = [] if not types else [result] if len(types) == 1 else result
         assert isinstance(results, list | tuple)
         return [self._bits(t.value, v) for t, v in zip(types, results, strict=True)]
 
-    def _call_slots(self, function: Func, arguments: list[dict[str, str]]) -> list[object]:
+    def _call_slots(self, function: Func, arguments: list[Value]) -> list[object]:
         """As ``Func.__call__``, but numbers stay bits all the way."""
         results = function.type.results
         first = Activation.SLOTS // 8
-        activation = self.store.enter(max(len(arguments), len(results), 1))
+        cells: list[int] = []
+        for argument in arguments:
+            bits = bits_of(argument)
+            cells += [bits & CELL, bits >> 64] if argument["type"] == "v128" else [bits]
+        # A vector takes two.
+        sizes = [2 if type_.value == "v128" else 1 for type_ in results]
+        activation = self.store.enter(max(len(cells), sum(sizes), 1))
         try:
-            for number, argument in enumerate(arguments):
-                activation[first + number] = bits_of(argument)
+            for number, cell in enumerate(cells):
+                activation[first + number] = cell
             self.store.invoke(activation, function.reference)
-            slots = activation[first : first + len(results)]
+            slots = iter(activation[first : first + sum(sizes)])
         finally:
             self.store.leave(activation)
-        return [
-            bits & (1 << WIDTHS[type_.value]) - 1
-            for type_, bits in zip(results, slots, strict=True)
-        ]
+        found = []
+        for type_, size in zip(results, sizes, strict=True):
+            bits = next(slots) | (next(slots) << 64 if size == 2 else 0)
+            found.append(bits & (1 << WIDTHS[type_.value]) - 1)
+        return list(found)
 
     def _bits(self, type_: str, value: object) -> object:
         if type_ in FLOATS:
             integer, floating = FLOATS[type_]
             return struct.unpack(integer, struct.pack(floating, value))[0]
-        if type_ in WIDTHS:
+        if type_ == "v128":
+            assert isinstance(value, int)
+            assert 0 <= value < 1 << 128
+        elif type_ in WIDTHS:
             assert isinstance(value, int)
             assert -(1 << (WIDTHS[type_] - 1)) <= value < 1 << (WIDTHS[type_] - 1), "not signed"
             return value % (1 << WIDTHS[type_])
@@ -325,7 +338,7 @@ COMMANDS: dict[str, Callable[[ScriptRunner, Command], None]] = {
 }
 
 
-def python_value(argument: dict[str, str]) -> object:
+def python_value(argument: Value) -> object:
     """The Python value that an argument of a script is."""
     type_, text = argument["type"], argument.get("value")
     if text == "null" or type_ in NULLS:
@@ -336,16 +349,29 @@ def python_value(argument: dict[str, str]) -> object:
     if type_ in FLOATS:
         integer, floating = FLOATS[type_]
         return struct.unpack(floating, struct.pack(integer, bits_of(argument)))[0]
-    return int(text)
+    return bits_of(argument) if type_ == "v128" else int(text)
 
 
-def bits_of(value: dict[str, str]) -> int:
-    """A number of a script as unsigned bits; scripts write integers signed."""
+def bits_of(value: Value) -> int:
+    """A number of a script as unsigned bits; scripts write integers signed, vectors by lanes."""
+    if value["type"] == "v128":
+        return sum(bits_of(lane) << at for lane, at in lanes_of(value))
     return int(value["value"]) % (1 << WIDTHS[value["type"]])
 
 
-def is_plain(value: dict[str, str]) -> bool:
-    """Whether no NaN is involved."""
+def lanes_of(vector: Value) -> list[tuple[Value, int]]:
+    """The lanes of a script's vector as numbers of their own, and where in it their bits begin."""
+    type_ = vector["lane_type"]
+    return [
+        ({"type": type_, "value": text}, WIDTHS[type_] * number)
+        for number, text in enumerate(vector["value"])
+    ]
+
+
+def is_plain(value: Value) -> bool:
+    """Whether no NaN is involved; those in vectors survive."""
+    if value["type"] == "either":
+        return all(map(is_plain, value["values"]))
     if value["type"] not in FLOATS:
         return True
     if value["value"].startswith("nan"):
@@ -354,13 +380,21 @@ def is_plain(value: dict[str, str]) -> bool:
     return isinstance(number, float) and not math.isnan(number)
 
 
-def matches(wanted: dict[str, str], got: object) -> bool:
+def matches(wanted: Value, got: object) -> bool:
     """Whether a result is the expected one, or one of the NaNs that are expected."""
     type_, text = wanted["type"], wanted.get("value")
+    if type_ == "either":
+        return any(matches(value, got) for value in wanted["values"])
     if type_ in NULLS:
         return got is None
     if text is None:  # any reference of the kind but null
         return isinstance(got, REFERENCES[type_])
+    if type_ == "v128":
+        assert isinstance(got, int)
+        return all(
+            matches(lane, got >> at & (1 << WIDTHS[lane["type"]]) - 1)
+            for lane, at in lanes_of(wanted)
+        )
     if text in ("nan:canonical", "nan:arithmetic"):
         assert isinstance(got, int)
         magnitude = got & (1 << (WIDTHS[type_] - 1)) - 1

@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 
 from wasinn_runtime.engines.targets import Architecture, cpu_features, host_architecture
 from wasinn_runtime.errors import Internal
+from wasinn_runtime.lower.simd_support import simd_support
 
 __all__ = ["Stage", "Target", "host_target", "llvm_version", "target_for", "to_assembly"]
 __all__ += ["to_object"]
@@ -114,8 +115,9 @@ def _optimised(
 ) -> tuple[Any, Any]:
     began = time.perf_counter()
     machine = _machine(target, opt_level)
+    support = simd_support(ir, target.triple, target.features)
     try:
-        module = llvm.parse_assembly(ir)
+        module = llvm.parse_assembly(ir + support)
         if verify:
             module.verify()
     except RuntimeError as error:
@@ -135,6 +137,10 @@ def _optimised(
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
         stage("optimise", time.perf_counter() - began)
+    elif support:
+        inliner = llvm.create_new_module_pass_manager()
+        inliner.add_always_inliner_pass()
+        inliner.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(0)))
     return machine, module
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.meanings import MEANINGS
+from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.spec.opcodes import Imm, Opcode
 from wasinn_runtime.spec.types import ValType
 
@@ -340,6 +341,10 @@ class _Walk:
             operands = stack[len(stack) - count :]
             del stack[len(stack) - count :]
             stack.append(_computed(row, operands))
+        elif family in LANE_MEANINGS:
+            assert row.params is not None
+            del stack[len(stack) - len(row.params) :]
+            stack.append(None)
         elif _is_access(row):
             self._access(row, immediate)
         elif family in _CONTROL:
@@ -446,7 +451,7 @@ def is_guarded(module: ParsedModule, memory: int) -> bool:
 _CONTROL = frozenset({"block", "if", "else", "end", "br", "br_if", "return", "unreachable"})
 _TAKES = {"drop": (1, 0), "select": (3, 1), "nop": (0, 0), "global.get": (0, 1)}
 _FOLLOWED = _CONTROL | frozenset(_TAKES) | {"local.get", "local.set", "local.tee", "const"}
-_FOLLOWED |= frozenset(MEANINGS)
+_FOLLOWED |= frozenset(MEANINGS) | frozenset(LANE_MEANINGS)
 
 
 def _is_access(row: Opcode) -> bool:

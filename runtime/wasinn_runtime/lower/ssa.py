@@ -30,6 +30,7 @@ from wasinn_runtime.lower.convention import (
 from wasinn_runtime.lower.guards import guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
+from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.ssa_exceptions import Try, end_try, end_try_table
 from wasinn_runtime.lower.ssa_guards import FENCE, lower_guarded
 from wasinn_runtime.lower.state import STATE_MEANINGS
@@ -592,12 +593,19 @@ def _numeric(f: Lowering, row: Opcode, immediate: object) -> None:
     f.stack.append(MEANINGS[row.meaning[0]](f.w, row, f.pop(len(row.params))))
 
 
+def _lanes(f: Lowering, row: Opcode, immediate: object) -> None:
+    assert row.params is not None
+    operands = f.pop(len(row.params))
+    f.stack.append(LANE_MEANINGS[row.meaning[0]](f.w, row, immediate, operands))
+
+
 def _stateful(f: Lowering, row: Opcode, immediate: object) -> None:
     count = _UNTYPED_OPERANDS[row.meaning[0]] if row.params is None else len(row.params)
     f.stack.extend(STATE_MEANINGS[row.meaning[0]](f, row, immediate, f.pop(count)))
 
 
 HANDLERS.update(dict.fromkeys(MEANINGS, _numeric))
+HANDLERS.update(dict.fromkeys(LANE_MEANINGS, _lanes))
 HANDLERS.update(dict.fromkeys(STATE_MEANINGS, _stateful))
 
 SSA_FEATURES = FEATURES_2_0 | {
@@ -607,6 +615,8 @@ SSA_FEATURES = FEATURES_2_0 | {
     "legacy-exceptions",
     "memory64",
     "multi-memory",
+    "relaxed-simd",
+    "simd",
     "tail-call",
     "threads",
 }
