@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 4
+ABI_VERSION = 5
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -115,6 +115,7 @@ class CodeEntry:
     INDEX = 32  # i64: the function's index, imports included
     COUNT = 40  # i64: calls and loop iterations left until it counts as hot
     OSR = 48  # ptr: compiled code's entries at loop headers; 0 while there are none
+    KEPT = 56  # ptr: as CODE, but still there once compiled code took over, for who is still in it
     BYTES = 64
 
 

@@ -41,15 +41,16 @@ _SAVED = {
     "x86_64": "~{rbx},~{rbp},~{r12},~{r13},~{r14},~{r15}",
     "aarch64": ",".join(f"~{{x{n}}}" for n in range(19, 29)),
 }
-# To the function of a FuncRef, in the register for nested functions' contexts; arguments stay.
+# To the function of a FuncRef, in the register for nested functions' contexts; arguments stay. What
+# the FuncRef says of the native entry may be out of date: a stub would keep a frame for each jump.
 _SWITCH = {
     "x86_64": (
-        f"movq {FuncRef.CONTEXT}(%r10), %r13; movq {FuncRef.NATIVE}(%r10), %r11; "
-        f"movq {FuncRef.ENTRY}(%r10), %r10; jmpq *%r11"
+        f"movq {FuncRef.CONTEXT}(%r10), %r13; movq {FuncRef.ENTRY}(%r10), %r10; "
+        f"jmpq *{CodeEntry.NATIVE}(%r10)"
     ),
     "aarch64": (
-        f"ldr x20, [x15, #{FuncRef.CONTEXT}]; ldr x16, [x15, #{FuncRef.NATIVE}]; "
-        f"ldr x15, [x15, #{FuncRef.ENTRY}]; br x16"
+        f"ldr x20, [x15, #{FuncRef.CONTEXT}]; ldr x15, [x15, #{FuncRef.ENTRY}]; "
+        f"ldr x16, [x15, #{CodeEntry.NATIVE}]; br x16"
     ),
 }
 
