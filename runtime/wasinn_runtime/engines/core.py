@@ -15,7 +15,7 @@ from wasinn_runtime.engines.link import load
 from wasinn_runtime.errors import Internal, UsageError
 from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.machine.func import DISPATCH_ADDRESS
-from wasinn_runtime.machine.lazy import PREPARE_ADDRESS
+from wasinn_runtime.machine.lazy import HEAT_ADDRESS, PREPARE_ADDRESS
 from wasinn_runtime.machine.native import Core
 from wasinn_runtime.machine.services import SERVICES_ADDRESS
 
@@ -68,8 +68,8 @@ def core() -> Core:
     ctypes.c_uint32.from_address(code.addresses["wasinn_key"]).value = pthread_key.value
     stop_signal = int(signal.SIGRTMIN) + 5
     built = Core(code, code.addresses, stop_signal)
-    dispatch = (ctypes.c_uint64 * 3).from_address(code.addresses["wasinn_dispatch"])
-    dispatch[:] = [DISPATCH_ADDRESS, PREPARE_ADDRESS, SERVICES_ADDRESS]
+    dispatch = (ctypes.c_uint64 * 4).from_address(code.addresses["wasinn_dispatch"])
+    dispatch[:] = [DISPATCH_ADDRESS, PREPARE_ADDRESS, SERVICES_ADDRESS, HEAT_ADDRESS]
     flags = _SA_SIGINFO | _SA_NODEFER
     _install(
         libc,

@@ -70,6 +70,7 @@ class EntryTable:
 
     def interpret(self, index: int, code: int, array: int) -> None:
         """Publish an interpreter's code; ``array`` is the interpreter's entry."""
+        self._set(index, CodeEntry.KEPT, code)
         self._set(index, CodeEntry.CODE, code)
         self._set(index, CodeEntry.ARRAY, array)
 
@@ -79,3 +80,11 @@ class EntryTable:
         self._set(index, CodeEntry.NATIVE, address)
         self._set(index, CodeEntry.ARRAY, enter)
         self._set(index, CodeEntry.CODE, 0)
+
+    def set_count(self, index: int, count: int) -> None:
+        """How many calls and loop iterations are left until the function counts as hot."""
+        self._set(index, CodeEntry.COUNT, count)
+
+    def set_ways(self, index: int, address: int) -> None:
+        """Where an interpreter may leave a function for compiled code: see the core."""
+        self._set(index, CodeEntry.OSR, address)

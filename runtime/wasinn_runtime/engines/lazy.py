@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from wasinn_runtime.binary.code import Body, decode_body
 from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.errors import Internal
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 if TYPE_CHECKING:
@@ -67,6 +68,10 @@ class Lazy:
         with self._lock:
             if self.entries.is_deferred(index):
                 self.make_ready(index)
+
+    def heat(self, index: int, loop: int) -> None:
+        """See ``machine.lazy.LazyCode``; only modes whose code counts are ever told."""
+        raise Internal(f"function {index} became hot where nothing counts")
 
     def make_ready(self, index: int) -> None:
         """Put working entries in place of function ``index``'s."""

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import queue
 import signal
-import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.pipes import receive, send, start
 from wasinn_runtime.errors import (
     Internal,
     Invalid,
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_parts", "serve"]
 
-_FRAME = struct.Struct("<IQ")
 _PROGRAM = "from wasinn_runtime.engines.parallel import serve; serve()"
 _SET_DEATH_SIGNAL = 1  # prctl
 _Message = Mapping[str, Any]
@@ -118,7 +115,7 @@ class _Team:
         threads = []
         try:
             for _ in range(self.jobs):
-                process = _start()
+                process = start(_PROGRAM)
                 self.processes.append(process)
                 # A daemon: nothing waits for it when the compilation is given up.
                 thread = threading.Thread(target=self._drive, args=(process,), daemon=True)
@@ -143,15 +140,15 @@ class _Team:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            _send(process.stdin, self.hello, self.parsed.data)
+            send(process.stdin, self.hello, self.parsed.data)
             while True:
                 try:
                     number = self.waiting.get_nowait()
                 except queue.Empty:
                     return
                 part = self.parts[number]
-                _send(process.stdin, _as_message(part), b"")
-                answer, image = _receive(process.stdout)
+                send(process.stdin, _as_message(part), b"")
+                answer, image = receive(process.stdout)
                 if "error" in answer:
                     raise _revived(answer["error"])
                 for name, seconds in answer["seconds"]:
@@ -173,19 +170,6 @@ def _because(error: WasinnError, cause: BaseException) -> WasinnError:
     return error
 
 
-def _start() -> subprocess.Popen[bytes]:
-    if not sys.executable:
-        raise UsageError("this process does not know its Python, so it compiles with one job only")
-    # Where this process found its modules, and nowhere else: not the working directory.
-    path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _PROGRAM],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
 def _close(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
@@ -196,27 +180,6 @@ def _close(process: subprocess.Popen[bytes]) -> None:
 
 
 # --- messages -------------------------------------------------------------------------------------
-
-
-def _send(pipe: BinaryIO | Any, message: _Message, content: bytes) -> None:
-    text = json.dumps(message).encode()
-    pipe.write(_FRAME.pack(len(text), len(content)))
-    pipe.write(text)
-    pipe.write(content)
-    pipe.flush()
-
-
-def _receive(pipe: BinaryIO | Any) -> tuple[dict[str, Any], bytes]:
-    text_bytes, content_bytes = _FRAME.unpack(_exactly(pipe, _FRAME.size))
-    message = json.loads(_exactly(pipe, text_bytes))
-    return message, _exactly(pipe, content_bytes)
-
-
-def _exactly(pipe: BinaryIO | Any, count: int) -> bytes:
-    data: bytes = pipe.read(count)
-    if len(data) != count:
-        raise EOFError
-    return data
 
 
 def _as_message(part: Part) -> _Message:
@@ -262,11 +225,11 @@ def serve() -> None:
     from wasinn_runtime.engines.llvm import Target
 
     try:
-        hello, data = _receive(source)
+        hello, data = receive(source)
         parsed = decode(data, hello["name"], frozenset(hello["features"]))
         target = Target(**hello["target"])
         while True:
-            message, _ = _receive(source)
+            message, _ = receive(source)
             seconds: list[tuple[str, float]] = []
             try:
                 image = object_of_part(
@@ -278,8 +241,8 @@ def serve() -> None:
                     lambda name, spent: seconds.append((name, spent)),  # noqa: B023
                 )
             except WasinnError as error:
-                _send(sink, {"error": _described(error)}, b"")
+                send(sink, {"error": _described(error)}, b"")
             else:
-                _send(sink, {"seconds": seconds}, image)
+                send(sink, {"seconds": seconds}, image)
     except (EOFError, BrokenPipeError):
         return

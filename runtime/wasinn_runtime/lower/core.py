@@ -45,6 +45,7 @@ CORE_SYMBOLS = (
     "wasinn_host_call",
     "wasinn_prepare",
     "wasinn_make_ready",
+    "wasinn_hot",
     "wasinn_dispatch",
     "wasinn_on_fault",
     "wasinn_on_stop",
@@ -98,7 +99,7 @@ declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 @wasinn_previous_fault = global [256 x i8] zeroinitializer
 @wasinn_previous_interrupt = global [256 x i8] zeroinitializer
 @wasinn_main_thread = global i64 0
-@wasinn_dispatch = global [3 x ptr] zeroinitializer ; host functions, preparing, services
+@wasinn_dispatch = global [4 x ptr] zeroinitializer ; host functions, preparing, services, heating
 @wasinn_supertypes = global ptr null ; the number of each numbered type's supertype, or 0
 
 define internal ptr @current() {{
@@ -344,6 +345,52 @@ define void @wasinn_make_ready(ptr %entry, ptr %vm) uwtable {{
   %dispatch = load ptr, ptr %dispatch_p
   call void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %index_p)
   ret void
+}}
+
+; The counter of a function in a cheap tier is used up, at its beginning (loop 0) or at one of its
+; loops (from 1). 1: compiled code has run it to its end and left the results in the slots.
+; 0: it goes on as it is.
+define i32 @wasinn_hot(ptr %code, ptr %vm, ptr %slots, i64 %loop) uwtable {{
+  %ways_p = getelementptr i8, ptr %code, i64 {CodeEntry.OSR}
+  %ways = load ptr, ptr %ways_p
+  %none = icmp eq ptr %ways, null
+  br i1 %none, label %ask, label %look
+look:
+  %count = load i64, ptr %ways
+  %known = icmp ult i64 %loop, %count
+  br i1 %known, label %find, label %ask
+find:
+  %number = add i64 %loop, 1
+  %way_p = getelementptr i64, ptr %ways, i64 %number
+  %way = load ptr, ptr %way_p
+  %missing = icmp eq ptr %way, null
+  br i1 %missing, label %ask, label %go
+go:
+  call void %way(ptr %code, ptr %vm, ptr %slots)
+  ret i32 1
+ask:
+  %store = load ptr, ptr %vm
+  %frame = call ptr @llvm.frameaddress.p0(i32 0)
+  %here = ptrtoint ptr %frame to i64
+  %limit_p = getelementptr i8, ptr %store, i64 {StoreContext.HOST_STACK_LIMIT}
+  %limit = load i64, ptr %limit_p
+  %low = icmp ult i64 %here, %limit
+  br i1 %low, label %done, label %heat
+heat:
+  %cells = alloca [2 x i64]
+  %index_p = getelementptr i8, ptr %code, i64 {CodeEntry.INDEX}
+  %index = load i64, ptr %index_p
+  store i64 %index, ptr %cells
+  %loop_p = getelementptr i64, ptr %cells, i64 1
+  store i64 %loop, ptr %loop_p
+  %token_p = getelementptr i8, ptr %code, i64 {CodeEntry.TOKEN}
+  %token = load i64, ptr %token_p
+  %dispatch_p = getelementptr ptr, ptr @wasinn_dispatch, i64 3
+  %dispatch = load ptr, ptr %dispatch_p
+  call void @into_python(ptr %store, ptr %dispatch, i64 %token, ptr %cells)
+  br label %done
+done:
+  ret i32 0
 }}
 
 ; While Python runs, the activation is marked: a fault there is not the guest's, and a stop waits.

@@ -1,4 +1,4 @@
-"""The first call of a function that is not ready yet, as the core passes it on to Python."""
+"""Functions that are not ready yet, or that became hot, as the core tells Python of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.machine import native
 
-__all__ = ["PREPARE_ADDRESS", "LazyCode", "describe_entry"]
+__all__ = ["HEAT_ADDRESS", "PREPARE_ADDRESS", "LazyCode", "describe_entry"]
 
 
 class LazyCode(Protocol):
@@ -16,6 +16,14 @@ class LazyCode(Protocol):
 
     def prepare(self, index: int) -> None:
         """Put working entries in place of those of function ``index``, imports counted."""
+
+    def heat(self, index: int, loop: int) -> None:
+        """Note that a function's counter is used up, and set it again.
+
+        Args:
+            index: the function.
+            loop: 0 for its beginning, else the number of the loop it is in, from 1.
+        """
 
     def label(self, index: int) -> str:
         """What to call a function in messages."""
@@ -37,5 +45,16 @@ def _prepare(code: LazyCode, index: ctypes._Pointer[ctypes.c_uint64]) -> int:
     return native.SUCCESS
 
 
-_callback = native.DISPATCH_TYPE(_prepare)
-PREPARE_ADDRESS = ctypes.cast(_callback, ctypes.c_void_p).value or 0
+def _heat(code: LazyCode, where: ctypes._Pointer[ctypes.c_uint64]) -> int:
+    try:
+        code.heat(where[0], where[1])
+    except BaseException as error:
+        native.pending.error = error
+        return 0
+    return native.SUCCESS
+
+
+_callbacks = [native.DISPATCH_TYPE(_prepare), native.DISPATCH_TYPE(_heat)]
+PREPARE_ADDRESS, HEAT_ADDRESS = (
+    ctypes.cast(callback, ctypes.c_void_p).value or 0 for callback in _callbacks
+)
