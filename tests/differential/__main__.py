@@ -1,0 +1,137 @@
+"""The command line: any number of random modules against wasmtime, from any seed.
+
+python -m tests.differential --count 20000 --seed 1
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from tests.differential.cases import SOURCES, Case, Unusable, module_of
+from tests.differential.check import Verdict, VerdictKind
+from tests.differential.pool import run_cases
+from tests.differential.shrink import kind_of, shrunken, verdict_of_file
+from wasinn_runtime.engines.modes import MODES
+from wasinn_runtime.spec.features import FEATURES_2_0, parse_features
+
+_EPILOG = """\b
+Examples:
+  python -m tests.differential --count 200
+  python -m tests.differential --count 20000 --seed 1000 --jobs 2 --out found
+  python -m tests.differential --source smith --mode llvm-jit --count 500
+  python -m tests.differential replay found/smith-1042.wasm --seed 1042
+"""
+
+_mode = click.option(
+    "--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only these; all by default."
+)
+
+
+def _cases(
+    sources: tuple[str, ...], first: int, count: int, features: frozenset[str]
+) -> Iterator[Case]:
+    """The sources take turns; the seed counts on."""
+    for number in range(count):
+        yield Case(sources[number % len(sources)], first + number, features)
+
+
+@click.group(invoke_without_command=True, epilog=_EPILOG)
+@click.option("--count", default=200, show_default=True, help="How many modules.")
+@click.option("--seed", default=0, show_default=True, help="Of the first; the next has one more.")
+@click.option("--source", "sources", multiple=True, type=click.Choice(SOURCES), help="Only these.")
+@_mode
+@click.option("--features", default="", help="Proposals, such as '3.0' or 'simd,tail-call'.")
+@click.option("--jobs", default=1, show_default=True, help="Processes at a time.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep each module that shows a difference here.",
+)
+@click.option("--shrink", default=0, show_default=True, help="Tries to make each smaller.")
+@click.pass_context
+def main(
+    context: click.Context,
+    count: int,
+    seed: int,
+    sources: tuple[str, ...],
+    modes: tuple[str, ...],
+    features: str,
+    jobs: int,
+    out: Path | None,
+    shrink: int,
+) -> None:
+    """Run random modules in every mode and in wasmtime; exit with 1 if anything differs."""
+    if context.invoked_subcommand is not None:
+        return
+    chosen = modes or MODES
+    enabled = parse_features(features) if features else FEATURES_2_0
+    tally: Counter[str] = Counter()
+    steps = 0
+    findings: list[tuple[Case, Verdict]] = []
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("modules", total=count)
+
+        def tell(case: Case, verdict: Verdict) -> None:
+            nonlocal steps
+            tally[verdict.kind.value] += 1
+            steps += verdict.steps
+            bar.advance(task)
+            if verdict.is_finding:
+                findings.append((case, verdict))
+                bar.print(f"{case.label}: {verdict.kind.value}: {verdict.why}", markup=False)
+
+        run_cases(_cases(sources or SOURCES, seed, count, enabled), chosen, jobs, tell)
+    for case, verdict in findings if out is not None else ():
+        assert out is not None
+        _keep(out, case, verdict, chosen, shrink)
+    kinds = ", ".join(f"{tally[kind.value]} {kind.value}" for kind in VerdictKind)
+    click.echo(f"{count} modules, {steps} steps, {', '.join(chosen)}: {kinds}")
+    raise SystemExit(1 if findings else 0)
+
+
+def _keep(out: Path, case: Case, verdict: Verdict, modes: tuple[str, ...], shrink: int) -> None:
+    """The module and beside it what it shows."""
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        data = module_of(case)
+    except Unusable as error:
+        click.echo(f"{case.label}: {error}", err=True)
+        return
+    if shrink:
+        data = shrunken(data, verdict, case.seed, modes, shrink)
+    (out / f"{case.label}.wasm").write_bytes(data)
+    (out / f"{case.label}.txt").write_text(f"{verdict.why}\n", encoding="utf-8")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="The one that it was found with.")
+@_mode
+def replay(file: Path, seed: int, modes: tuple[str, ...]) -> None:
+    """Run one module's file."""
+    verdict = verdict_of_file(file, seed, modes or MODES)
+    click.echo(f"{verdict.kind.value} {verdict.why}")
+    raise SystemExit(verdict.is_finding)
+
+
+@main.command(hidden=True)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seed", default=0)
+@click.option("--kind", required=True)
+@_mode
+def still(file: Path, seed: int, kind: str, modes: tuple[str, ...]) -> None:
+    """Exit with 0 if the module shows that kind of finding (for ``wasm-tools shrink``)."""
+    verdict = verdict_of_file(file, seed, modes or MODES)
+    raise SystemExit(not verdict.is_finding or kind_of(verdict) != kind)
+
+
+if __name__ == "__main__":
+    main()

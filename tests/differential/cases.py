@@ -1,0 +1,188 @@
+"""Where the modules come from: a case is a source and a seed, and gives the same bytes each time.
+
+``smith`` asks wasm-tools for a random valid module, ``mutate`` for a change of such a module, and
+``table`` is our own generator from the opcode table. Nothing is run here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import wasmtime
+
+from tests.differential.table_modules import table_module
+from wasinn_runtime.binary.code import decode_body
+from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.errors import Internal, Invalid, Malformed
+
+__all__ = ["SOURCES", "Case", "Unusable", "module_of", "wasm_tools"]
+
+SOURCES = ("smith", "mutate", "table")
+
+# What smith may import: host functions of every number type. Their results depend on the number
+# of the call only (``players``), so that all engines see the same.
+_IMPORTS = """
+(module
+  (import "host" "nothing" (func))
+  (import "host" "number" (func (param i32) (result i32)))
+  (import "host" "several" (func (param i64 f32) (result f64 i64)))
+  (import "host" "single" (func (param f64 i32) (result f32))))
+"""
+
+# The proposals of the feature table by smith's names for them. What is in neither is always on.
+_SMITH_SWITCHES = {
+    "simd": "simd_enabled",
+    "relaxed-simd": "relaxed_simd_enabled",
+    "tail-call": "tail_call_enabled",
+    "extended-const": "extended_const_enabled",
+    "memory64": "memory64_enabled",
+    "exceptions": "exceptions_enabled",
+    "threads": "threads_enabled",
+}
+_OTHER_SWITCHES = (
+    *("gc_enabled", "custom_page_sizes_enabled", "wide_arithmetic_enabled"),
+    *("custom_descriptors_enabled", "compact_imports_enabled"),
+    "shared_everything_threads_enabled",
+)
+# Arithmetic whose NaN may be any of several. Smith makes each canonical at once.
+_MANY_NANS = {"float", "float1", "minmax", "round", "resize"}
+
+
+class Unusable(Exception):
+    """The seed gives no module that can be compared; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A module to be.
+
+    Attributes:
+        source: one of ``SOURCES``, or the path of a file.
+        seed: decides the module (but a file's) and the arguments that it is called with.
+        features: the proposals that it may use.
+    """
+
+    source: str
+    seed: int
+    features: frozenset[str]
+
+    @property
+    def label(self) -> str:
+        return f"{Path(self.source).stem}-{self.seed}"
+
+
+def module_of(case: Case) -> bytes:
+    """The module's bytes.
+
+    Raises:
+        Unusable: this seed gives none.
+    """
+    if case.source == "smith":
+        return _smith(case.seed, case.features, floats=True)
+    if case.source == "mutate":
+        return _mutated(case.seed, case.features)
+    if case.source == "table":
+        return table_module(case.seed, case.features)
+    return Path(case.source).read_bytes()
+
+
+def wasm_tools(*arguments: str, data: bytes = b"") -> bytes:
+    """What the command gives on its standard output.
+
+    Raises:
+        Unusable: it failed, which some seeds make it do.
+    """
+    done = subprocess.run(["wasm-tools", *arguments], input=data, capture_output=True, check=False)
+    if done.returncode:
+        raise Unusable(f"wasm-tools {arguments[0]}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="wasinn-differential-")
+    Path(folder.name, "imports.wasm").write_bytes(wasmtime.wat2wasm(_IMPORTS))
+    return folder
+
+
+def _settings(rng: random.Random, features: frozenset[str], floats: bool) -> dict[str, object]:
+    """Small modules of few, full functions whose memory accesses are often in bounds."""
+    settings: dict[str, object] = {
+        "allow_floats": floats,
+        "allow_start_export": rng.random() < 0.2,
+        "canonicalize_nans": True,
+        "export_everything": True,
+        "generate_custom_sections": False,
+        "max_data_segments": 4,
+        "max_element_segments": 4,
+        "max_elements": 12,
+        "max_funcs": rng.choice([1, 3, 8]),
+        "max_globals": 8,
+        "max_imports": 3,
+        "max_instructions": rng.choice([30, 100, 300]),
+        "max_memories": 3 if "multi-memory" in features else 1,
+        "max_memory32_bytes": 4 << 16,
+        "max_memory64_bytes": 4 << 16,
+        "max_nesting_depth": 40,
+        "max_table_elements": 100,
+        "max_tables": 3,
+        "max_types": 12,
+        "memory_max_size_required": True,
+        "memory_offset_choices": rng.choice([[90, 9, 1], [1, 0, 0], [60, 30, 10]]),
+        "min_memories": int(rng.random() < 0.9),
+        "table_max_size_required": True,
+        **dict.fromkeys(_OTHER_SWITCHES, False),
+    }
+    settings.update({switch: name in features for name, switch in _SMITH_SWITCHES.items()})
+    return settings
+
+
+def _smith(seed: int, features: frozenset[str], floats: bool) -> bytes:
+    rng = random.Random(f"smith {seed}")
+    folder = _folder().name
+    settings = Path(folder, "settings.json")
+    named = {
+        name.replace("_", "-"): value for name, value in _settings(rng, features, floats).items()
+    }
+    settings.write_text(json.dumps(named), encoding="utf-8")
+    given = [f"--config={settings}", f"--available-imports={folder}/imports.wasm"]
+    entropy = rng.randbytes(rng.choice([2000, 6000, 20000]))
+    return wasm_tools("smith", *given, "--ensure-termination", "--fuel=200", data=entropy)
+
+
+def _mutated(seed: int, features: frozenset[str]) -> bytes:
+    """A module without floating point arithmetic, changed some times."""
+    rng = random.Random(f"mutate {seed}")
+    data = _smith(seed, features, floats=False)
+    changes = 0
+    for _ in range(12):
+        try:
+            data = wasm_tools("mutate", f"--seed={rng.getrandbits(32)}", data=data)
+        except Unusable:
+            continue  # many changes do not apply to many modules
+        changes += 1
+        if changes == 4:
+            break
+    if not changes:
+        raise Unusable("no mutation applies")
+    if _has_arithmetic_on_floats(data, features):
+        raise Unusable("arithmetic on floats came in, whose NaNs may differ")
+    return data
+
+
+def _has_arithmetic_on_floats(data: bytes, features: frozenset[str]) -> bool:
+    try:
+        parsed = decode(data, "mutated", features)
+        bodies = [decode_body(parsed, number) for number in range(len(parsed.code))]
+    except (Malformed, Invalid) as error:
+        if "needs the feature" in error.message:
+            raise Unusable(error.message) from error
+        raise Internal(f"a valid module is refused: {error}") from error
+    rows = {row for body in bodies for row, _, _ in body.instructions}
+    return any(row.meaning[0] in _MANY_NANS or "f32x4" in row.name for row in rows)

@@ -1,0 +1,94 @@
+"""One case in every mode and in wasmtime, in this process. A crash is for the process's owner."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import wasmtime
+
+import wasinn_runtime as wasinn
+from tests.differential.cases import Case, Unusable, module_of
+from tests.differential.players import Player, WasinnPlayer, WasmtimePlayer, plan
+from tests.differential.records import Record, difference
+
+__all__ = ["Verdict", "VerdictKind", "check", "check_module"]
+
+
+class VerdictKind(enum.Enum):
+    """How a case ended."""
+
+    SAME = "same"
+    UNUSABLE = "unusable"
+    DIFFERENT = "different"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a case ended, and why, in words."""
+
+    kind: VerdictKind
+    why: str = ""
+    steps: int = 0
+
+    @property
+    def is_finding(self) -> bool:
+        return self.kind in (VerdictKind.DIFFERENT, VerdictKind.CRASHED)
+
+
+@cache
+def _reference() -> wasmtime.Engine:
+    return WasmtimePlayer.engine()
+
+
+@cache
+def _engine(mode: str) -> wasinn.Engine:
+    return wasinn.Engine(wasinn.Config(mode=mode, cache=False))
+
+
+def check(case: Case, modes: Sequence[str]) -> Verdict:
+    """Make the case's module and compare."""
+    try:
+        data = module_of(case)
+    except Unusable as error:
+        return Verdict(VerdictKind.UNUSABLE, str(error))
+    return check_module(data, case.seed, modes)
+
+
+def check_module(data: bytes, seed: int, modes: Sequence[str]) -> Verdict:
+    """Run a module everywhere and compare.
+
+    Args:
+        data: the module.
+        seed: for the arguments of the calls.
+        modes: of our engine.
+    """
+    try:
+        calls = plan(_reference(), data, seed)
+        players: list[Player] = [WasmtimePlayer(_reference())]
+        players += [WasinnPlayer(_engine(mode)) for mode in modes]
+        records = [player.play(data, calls) for player in players]
+    except Unusable as error:
+        return Verdict(VerdictKind.UNUSABLE, str(error))
+    except wasinn.WasinnError as error:
+        return Verdict(VerdictKind.DIFFERENT, f"{type(error).__name__}: {error}")
+    why = _first_difference(records)
+    if why is not None:
+        return Verdict(VerdictKind.DIFFERENT, why)
+    return Verdict(VerdictKind.SAME, steps=len(records[0].steps))
+
+
+def _first_difference(records: Sequence[Record]) -> str | None:
+    reference, *ours = records
+    for record in ours:
+        why = difference(reference, record)
+        if why is not None:
+            return why
+    for record in ours[1:]:
+        why = difference(ours[0], record, exactly=True)
+        if why is not None:
+            return why
+    return None

@@ -1,0 +1,141 @@
+"""The comparison itself: what it must find, and what it must not call a difference."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import pytest
+import wasmtime
+
+from tests.differential.cases import SOURCES, Case, module_of
+from tests.differential.check import VerdictKind, check_module
+from tests.differential.players import Call, WasinnPlayer, WasmtimePlayer, plan
+from tests.differential.pool import run_cases
+from tests.differential.records import EXHAUSTED, Record, Step, difference
+from tests.differential.values import shown
+from wasinn_runtime import Config, Engine
+from wasinn_runtime.spec.features import FEATURES_2_0
+
+EVERYTHING = """
+(module
+  (import "host" "number" (func $number (param i32) (result i32)))
+  (memory (export "memory") 1 2)
+  (global (export "global") (mut i64) (i64.const 0))
+  (table (export "table") 2 5 funcref)
+  (elem (i32.const 0) $f)
+  (func $f (export "f") (param i32) (result i32 f64)
+    (i32.store (i32.const 8) (local.get 0))
+    (global.set 0 (i64.extend_i32_s (local.get 0)))
+    (drop (table.grow (ref.null func) (i32.const 1)))
+    (call $number (local.get 0))
+    (f64.const 0.5))
+  (func (export "divide") (param i32 i32) (result i32)
+    (i32.div_s (local.get 0) (local.get 1)))
+  (func $deep (export "deep") (call $deep)))
+"""
+
+
+def record(*steps: Step) -> Record:
+    return Record("one", steps)
+
+
+def test_both_players_see_everything() -> None:
+    data = bytes(wasmtime.wat2wasm(EVERYTHING))
+    calls = [
+        Call("f", ("i32",), ("i32", "f64"), (7,)),
+        Call("divide", ("i32", "i32"), ("i32",), (1, 0)),
+        Call("deep", (), (), ()),
+    ]
+    reference = WasmtimePlayer(WasmtimePlayer.engine()).play(data, calls)
+    ours = WasinnPlayer(Engine(Config(cache=False))).play(data, calls)
+    assert ours.steps == reference.steps
+    made, called, divided, deep = ours.steps
+    assert made.outcome == "returned"
+    assert made.state["table"] == "2: a function None"
+    assert called.outcome.startswith("returned ")
+    assert called.outcome.endswith(" 0.5")
+    assert called.state["calls of the host"] == "number(7)"
+    assert called.state["global"] == "7"
+    assert called.state["table"] == "3: a function None None"
+    assert called.state["memory"].endswith(", at 8: 07" + "00" * 15)
+    assert divided.outcome == "trap: integer divide by zero"
+    assert deep.outcome == EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        (Step("f()", "returned 1"), Step("f()", "returned 2"), "returned 1 in one"),
+        (Step("f()", "trap: unreachable"), Step("f()", "returned "), "trap: unreachable"),
+        (Step("f()", "returned ", {"m": "a"}), Step("f()", "returned ", {"m": "b"}), "left m = a"),
+        (Step("f()", "returned ", {"m": "a"}), Step("f()", "returned "), "missing"),
+        (Step("f()", "returned "), Step("g()", "returned "), "g()"),
+    ],
+)
+def test_differences_are_found(ours: Step, theirs: Step, words: str) -> None:
+    found = difference(record(theirs), record(ours))
+    assert found is not None
+    assert words in found
+
+
+def test_missing_steps_are_found() -> None:
+    step = Step("f()", "returned ")
+    assert difference(record(step, step), record(step)) is not None
+    assert difference(record(step), record(step)) is None
+
+
+def test_how_deep_a_stack_is_may_differ() -> None:
+    deep, less = Step("f()", EXHAUSTED, {"m": "a"}), Step("f()", "returned 9", {"m": "b"})
+    assert difference(record(deep), record(less)) is None
+    assert difference(record(less), record(deep)) is None
+
+
+def test_trap_names_differ_only_from_other_engines() -> None:
+    element = record(Step("f()", "trap: undefined element"))
+    table = record(Step("f()", "trap: out of bounds table access"))
+    assert difference(table, element) is None
+    assert difference(table, element, exactly=True) is not None
+
+
+def test_values_are_compared_by_their_bits() -> None:
+    assert shown(("f64",), (0.0,)) != shown(("f64",), (-0.0,))
+    (payload,) = struct.unpack("<d", struct.pack("<Q", 0x7FF8 << 48 | 1))
+    assert shown(("f64",), (payload,)) != shown(("f64",), (math.nan,))
+    assert shown(("f32",), (math.nan,)) != shown(("f32",), (-math.nan,))
+
+
+def test_a_wrong_engine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Breaks our side of a call, and expects the verdict to say so."""
+    data = bytes(wasmtime.wat2wasm(EVERYTHING))
+    assert check_module(data, 0, ["llvm-jit"]).kind is VerdictKind.SAME
+    real = WasinnPlayer.call
+
+    def wrong(player: WasinnPlayer, call: Call) -> str:
+        return real(player, call) + ("1" if call.name == "f" else "")
+
+    monkeypatch.setattr(WasinnPlayer, "call", wrong)
+    assert check_module(data, 0, ["llvm-jit"]).kind is VerdictKind.DIFFERENT
+
+
+def test_a_crash_is_a_finding_and_not_the_end() -> None:
+    verdicts = []
+    cases = [
+        Case("/dev/null/no such file", 0, FEATURES_2_0),  # ends the worker with an exception
+        Case("smith", 1, FEATURES_2_0),
+    ]
+    run_cases(cases, ["llvm-jit"], 1, lambda case, verdict: verdicts.append(verdict.kind))
+    assert verdicts == [VerdictKind.CRASHED, VerdictKind.SAME]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_seed_is_a_module(source: str) -> None:
+    assert module_of(Case(source, 3, FEATURES_2_0)) == module_of(Case(source, 3, FEATURES_2_0))
+
+
+def test_plans_do_not_depend_on_other_exports() -> None:
+    engine = WasmtimePlayer.engine()
+    both = bytes(wasmtime.wat2wasm(EVERYTHING))
+    one = bytes(wasmtime.wat2wasm('(module (func (export "divide") (param i32 i32)))'))
+    wanted = [c.arguments for c in plan(engine, both, 5) if c.name == "divide"]
+    assert [c.arguments for c in plan(engine, one, 5)] == wanted

@@ -1,0 +1,34 @@
+"""Random modules in every mode and in wasmtime: the same 200 in every run.
+
+Any other number, from any seed: ``python -m tests.differential --count 20000 --seed 1``.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.differential.cases import Case
+from tests.differential.check import Verdict, VerdictKind
+from tests.differential.pool import run_cases
+from wasinn_runtime.engines.modes import MODES
+from wasinn_runtime.spec.features import FEATURES_2_0
+
+# How many of each, and how many at least that something can be compared of: what a mutation
+# brings in is often more than the engine has or arithmetic on NaNs, and such seeds are passed over.
+COUNTS = {"smith": (100, 95), "mutate": (20, 5), "table": (80, 80)}
+CHUNK = 20
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [(source, first) for source, (count, _) in COUNTS.items() for first in range(0, count, CHUNK)],
+)
+def test_modules(source: str, first: int) -> None:
+    verdicts: list[tuple[Case, Verdict]] = []
+    cases = [Case(source, first + number, FEATURES_2_0) for number in range(CHUNK)]
+    run_cases(cases, MODES, 1, lambda case, verdict: verdicts.append((case, verdict)))
+    findings = [f"{case.label}: {verdict.why}" for case, verdict in verdicts if verdict.is_finding]
+    assert not findings, "\n".join(findings)
+    count, least = COUNTS[source]
+    same = sum(verdict.kind is VerdictKind.SAME for _, verdict in verdicts)
+    assert same >= CHUNK * least // count - CHUNK // 10
