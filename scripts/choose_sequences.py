@@ -33,7 +33,7 @@ from wasinn_runtime.lower.threaded import Header  # noqa: E402
 _TARGET = _ROOT / "runtime" / "wasinn_runtime" / "lower" / "fast_sequences.py"
 _NAMES = ["", *HANDLERS]
 # What a sequence may not contain: it has no use there.
-_ALONE = {"count", "hot"}
+_ALONE = {"count", "hot", "in_try"}
 _GROUP_WEIGHTS = {"programs": 3.0}
 
 

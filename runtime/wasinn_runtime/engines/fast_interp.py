@@ -12,12 +12,12 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.engines.core import runtime_imports
+import wasinn_runtime.lower.fast_tries  # noqa: F401  # the walk's knowledge of exceptions
+from wasinn_runtime.engines.core import core, runtime_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.fast_body import FAST
-from wasinn_runtime.lower.fast_code import FastCode, Sequences
-from wasinn_runtime.lower.fast_families import fast_code
+from wasinn_runtime.lower.fast_code import FastCode, Sequences, fast_code
 from wasinn_runtime.lower.fast_handlers import HANDLERS, HOT_SYMBOL, TABLE_SYMBOL, interpreter_unit
 from wasinn_runtime.lower.fast_sequences import SEQUENCES
 
@@ -66,7 +66,9 @@ def _make(engine: Engine) -> FastInterpreter:
         return interpreter_unit(SEQUENCES)
 
     image = engine.image("fast-interp", [], write_ir, _OPT_LEVEL)
-    code = load(image, (TABLE_SYMBOL, HOT_SYMBOL, FAST.run_symbol), runtime_imports())
+    imports = runtime_imports()
+    imports["wasinn_catch"] = core().addresses["wasinn_catch"]
+    code = load(image, (TABLE_SYMBOL, HOT_SYMBOL, FAST.run_symbol), imports)
     count = len(HANDLERS) + len(SEQUENCES)
     table = (ctypes.c_uint64 * count).from_address(code.addresses[TABLE_SYMBOL])
     hot = ctypes.c_uint64.from_address(code.addresses[HOT_SYMBOL])

@@ -22,7 +22,7 @@ from typing import Any
 
 from wasinn_runtime.abi.layout import SLOT_BYTES, CodeEntry, VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.code import Body
-from wasinn_runtime.binary.module import Instruction, ParsedModule
+from wasinn_runtime.binary.module import Catch, Instruction, ParsedModule
 from wasinn_runtime.lower.fast_body import CLASSES, class_of
 from wasinn_runtime.lower.fast_names import (
     BRANCHES,
@@ -64,6 +64,23 @@ _HIGH, _WRAP = 1 << 63, 1 << 64
 
 
 @dataclass(slots=True)
+class Try:
+    """A try whose body is being walked.
+
+    Attributes:
+        position: of its block among the open ones.
+        cell: the offset of the slot for its exception.
+        label: where exceptions arrive.
+        used: whether any can.
+    """
+
+    position: int
+    cell: int
+    label: int
+    used: bool = False
+
+
+@dataclass(slots=True)
 class Block:
     """A control frame.
 
@@ -71,6 +88,10 @@ class Block:
         height: cells on the stack below its parameters.
         takes: cells that a branch to it carries.
         used: whether anybody branches to its label.
+        other: the label where its else, or next catch, begins.
+        entries: of an if, the stack that its else begins with.
+        clauses: what a try_table catches.
+        what: the try that it is, or whose catch.
     """
 
     kind: str
@@ -81,6 +102,8 @@ class Block:
     used: bool = False
     other: int = 0
     entries: list[int] = field(default_factory=list)
+    clauses: tuple[Catch, ...] = ()
+    what: Try | None = None
 
 
 class Walk:
@@ -131,6 +154,16 @@ class Walk:
         else:
             at = SLOT_BYTES * len(types)
             self.local_offsets = [*range(0, at, SLOT_BYTES)]
+        self.local_end = at
+        self.tries: list[Try] = []
+        self.rethrows = False
+        if module.features & _EXCEPTIONS:
+            for row, _, _ in body.instructions:
+                if row.meaning[0] in TRIES:
+                    at += SLOT_BYTES  # for the exception that it catches
+                elif row.meaning[0] == "rethrow":
+                    self.rethrows = True
+        self.cells = self.local_end
         self.base = at
         self.top = max(at, SLOT_BYTES * slot_cells(self.type.results))
 
@@ -316,8 +349,11 @@ class Walk:
         raise AssertionError(f"no handler for slots among {sorted(names)}")
 
     def finish(self, handler: int, words: list[int], results: Sequence[ValType]) -> None:
-        """Write a handler whose result, if there is one, goes to its register."""
-        if results:
+        """Write a handler and push its result, if there is one."""
+        if results and not TO_SLOT[handler]:  # it goes to a slot
+            words = [*words, self.own_slot(len(self.stack))]
+            self.push(results)
+        elif results:
             number = CLASS_NUMBER[results[0].base]
             if self.rp[number] >= 0:
                 self.spill(number)
@@ -339,7 +375,7 @@ class Walk:
             hot: write safepoints at the beginning and at loop headers, which count.
         """
         self.hot = hot
-        cells = (self.base - SLOT_BYTES * slot_cells(self.type.params)) // SLOT_BYTES
+        cells = self.local_end // SLOT_BYTES - slot_cells(self.type.params)
         if cells:
             first = SLOT_BYTES * slot_cells(self.type.params)
             if cells <= 8:
@@ -561,6 +597,8 @@ FAMILIES: dict[str, Family] = {}
 
 
 _WHOLE = -1
+TRIES = frozenset({"try", "try_table"})
+_EXCEPTIONS = frozenset({"exceptions", "legacy-exceptions"})
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -638,6 +676,7 @@ def write_code(walk: Walk, sequences: Sequences) -> FastCode:
         elif number in JUMP_TABLES:
             targets = walk.targets[position - 1]
             distances += [(at, start) for at in range(len(out) - targets, len(out))]
+    out.append(0)  # what follows a call may be looked at
     for at, start in distances:
         out[at] = SLOT_BYTES * (labels[out[at]] - start)
     code = array("q", out)

@@ -22,12 +22,12 @@ from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
-__all__ = ["fast_code"]
+__all__ = ["PARTS_OF_TRY", "branch_to", "dead", "family", "finish_block", "in_try", "move_results"]
 
 _I32, _I64, _FUNCREF = ValType.I32, ValType.I64, ValType.FUNCREF
 
 
-def _family(*names: str) -> Callable[[Family], Family]:
+def family(*names: str) -> Callable[[Family], Family]:
     def register(function: Family) -> Family:
         FAMILIES.update(dict.fromkeys(names, function))
         return function
@@ -42,7 +42,7 @@ def _base_name(ty: ValType) -> str:
 # --- blocks -------------------------------------------------------------------------------------
 
 
-@_family("block")
+@family("block")
 def _block(f: Walk, row: Opcode, imm: Any) -> None:
     ty = f.module.block_type(imm)
     f.settle(0, False)
@@ -50,7 +50,7 @@ def _block(f: Walk, row: Opcode, imm: Any) -> None:
     f.blocks.append(Block("block", ty, height, f.new_label(), slot_cells(ty.results)))
 
 
-@_family("loop")
+@family("loop")
 def _loop(f: Walk, row: Opcode, imm: Any) -> None:
     ty = f.module.block_type(imm)
     cells = slot_cells(ty.params)
@@ -66,7 +66,7 @@ def _loop(f: Walk, row: Opcode, imm: Any) -> None:
     f.loops += 1
 
 
-@_family("if")
+@family("if")
 def _if(f: Walk, row: Opcode, imm: Any) -> None:
     ty = f.module.block_type(imm)
     height = len(f.stack) - 1 - slot_cells(ty.params)
@@ -78,7 +78,7 @@ def _if(f: Walk, row: Opcode, imm: Any) -> None:
     f.blocks.append(block)
 
 
-@_family("else")
+@family("else")
 def _else(f: Walk, row: Opcode, imm: Any) -> None:
     _else_of(f, True)
 
@@ -86,7 +86,7 @@ def _else(f: Walk, row: Opcode, imm: Any) -> None:
 def _else_of(f: Walk, reachable: bool) -> None:
     block = f.blocks[-1]
     if reachable:
-        _move_results(f, block)
+        move_results(f, block)
         block.used = True
         f.emit("jump", block.label)
     f.rp[:] = [-1] * 4
@@ -95,7 +95,7 @@ def _else_of(f: Walk, reachable: bool) -> None:
     block.kind = "else"
 
 
-@_family("end")
+@family("end")
 def _end(f: Walk, row: Opcode, imm: Any) -> None:
     _end_of(f, True)
 
@@ -108,47 +108,64 @@ def _end_of(f: Walk, reachable: bool) -> None:
         return
     if block.kind == "loop":
         if not reachable:
-            _dead(f)
+            dead(f)
+        return
+    if block.what is not None:
+        ENDS_OF_TRIES[0](f, block, reachable)
         return
     if block.kind == "if":
         if reachable:
-            _move_results(f, block)
+            move_results(f, block)
         f.place_label(block.other)
         block.used = True
     elif reachable and block.used:
-        _move_results(f, block)
+        move_results(f, block)
+    finish_block(f, block, reachable)
+
+
+def finish_block(f: Walk, block: Block, reachable: bool) -> None:
+    """Go on after a block, if anybody comes there."""
     if block.used:
         del f.stack[block.height :]
         f.rp[:] = [-1 if at >= block.height else at for at in f.rp]
         f.place_label(block.label)
         f.push(block.type.results)
     elif not reachable:
-        _dead(f)
+        dead(f)
 
 
-def _dead(f: Walk) -> None:
+_BLOCKS = frozenset({"block", "loop", "if", "try", "try_table"})
+# What begins another part of a legacy try: filled by fast_tries.py.
+PARTS_OF_TRY: dict[str, Callable[[Walk, Any, bool], None]] = {}
+ENDS_OF_TRIES: list[Callable[[Walk, Block, bool], None]] = []
+
+
+def dead(f: Walk) -> None:
     """Nothing reaches what follows, up to the else or end of the block that it is in."""
     f.rp[:] = [-1] * 4
     f.rs[:] = [-1] * 4
     depth = 0
-    for row, _, _ in f.instructions:
-        family = row.meaning[0]
-        if family in ("block", "loop", "if"):
+    for row, imm, _ in f.instructions:
+        name = row.meaning[0]
+        if name in _BLOCKS:
             depth += 1
-        elif family == "end" and depth:
-            depth -= 1
-        elif family == "end":
+        elif depth:
+            depth -= name in ("end", "delegate")
+        elif name == "end":
             _end_of(f, False)
             return
-        elif family == "else" and not depth:
+        elif name == "else":
             _else_of(f, False)
+            return
+        elif name in PARTS_OF_TRY:
+            PARTS_OF_TRY[name](f, imm, False)
             return
 
 
 # --- branches -----------------------------------------------------------------------------------
 
 
-def _move_results(f: Walk, block: Block) -> None:
+def move_results(f: Walk, block: Block) -> None:
     """Put what a branch to a block carries where its continuation expects it; pops nothing."""
     first = len(f.stack) - block.takes
     if first == block.height:
@@ -174,21 +191,21 @@ def _needs_moves(f: Walk, block: Block) -> bool:
     return bool(block.takes) and first != block.height
 
 
-def _branch_to(f: Walk, depth: int) -> None:
+def branch_to(f: Walk, depth: int) -> None:
     """Go to a label, whatever the stack is like."""
     if depth == len(f.blocks) - 1:
         _return_values(f)
         return
     block = f.blocks[-1 - depth]
     block.used = True
-    _move_results(f, block)
+    move_results(f, block)
     f.emit("jump", block.label)
 
 
-@_family("br")
+@family("br")
 def _br(f: Walk, row: Opcode, imm: Any) -> None:
-    _branch_to(f, imm)
-    _dead(f)
+    branch_to(f, imm)
+    dead(f)
 
 
 def _branch_if(f: Walk, label: int, wanted: bool, constants: bool) -> None:
@@ -222,7 +239,7 @@ _CONDITIONS = {
 }
 
 
-@_family("br_if")
+@family("br_if")
 def _br_if(f: Walk, row: Opcode, imm: Any) -> None:
     to_end = imm == len(f.blocks) - 1
     block = f.blocks[-1 - imm]
@@ -230,14 +247,14 @@ def _br_if(f: Walk, row: Opcode, imm: Any) -> None:
     if to_end or (block.takes and first != block.height):
         around = f.new_label()
         _branch_if(f, around, False, True)
-        _branch_to(f, imm)
+        branch_to(f, imm)
         f.place_label(around)
         return
     block.used = True
     _branch_if(f, block.label, True, bool(block.takes))
 
 
-@_family("br_table")
+@family("br_table")
 def _br_table(f: Walk, row: Opcode, imm: Any) -> None:
     labels, default = imm
     handler, words = f.take((_I32,), by_kinds("jump_table"))
@@ -261,14 +278,14 @@ def _br_table(f: Walk, row: Opcode, imm: Any) -> None:
     for depth, label in stubs.items():
         f.place_label(label)
         f.stack[:] = stack
-        _branch_to(f, depth)
-    _dead(f)
+        branch_to(f, depth)
+    dead(f)
 
 
-@_family("return")
+@family("return")
 def _return(f: Walk, row: Opcode, imm: Any) -> None:
     _return_values(f)
-    _dead(f)
+    dead(f)
 
 
 def _return_values(f: Walk) -> None:
@@ -288,13 +305,13 @@ def _return_values(f: Walk) -> None:
     f.emit("return")
 
 
-@_family("unreachable")
+@family("unreachable")
 def _unreachable(f: Walk, row: Opcode, imm: Any) -> None:
     f.emit("unreachable")
-    _dead(f)
+    dead(f)
 
 
-@_family("nop")
+@family("nop")
 def _nop(f: Walk, row: Opcode, imm: Any) -> None:
     pass
 
@@ -302,18 +319,30 @@ def _nop(f: Walk, row: Opcode, imm: Any) -> None:
 # --- calls --------------------------------------------------------------------------------------
 
 
-def _call_with(f: Walk, ty: FuncType, handler: int, words: Sequence[int]) -> None:
-    """A call whose arguments are on top of the stack."""
-    for number in range(4):  # the callee has the registers
-        if f.rp[number] >= 0:
-            f.spill(number)
+def _settle_arguments(f: Walk, ty: FuncType) -> int:
+    """The arguments on top of the stack into their own slots; gives the first one's cell."""
     first = len(f.stack) - slot_cells(ty.params)
     f.settle(first, True)
+    return first
+
+
+def spill_registers(f: Walk) -> None:
+    """What comes next uses the registers."""
+    for number in range(4):
+        if f.rp[number] >= 0:
+            f.spill(number)
+
+
+def _call_with(f: Walk, ty: FuncType, handler: int, words: Sequence[int]) -> None:
+    """A call whose arguments are on top of the stack."""
+    spill_registers(f)
+    first = _settle_arguments(f, ty)
     place = f.own_slot(first)
     end = place + SLOT_BYTES * max(slot_cells(ty.params), slot_cells(ty.results))
     f.top = max(f.top, end)
     f.numbers.append(handler)
     f.words.append((*words, place, end))
+    in_try(f)
     del f.stack[first:]
     f.rs[:] = [-1] * 4
     f.push(ty.results)
@@ -321,40 +350,132 @@ def _call_with(f: Walk, ty: FuncType, handler: int, words: Sequence[int]) -> Non
         f.rs[CLASS_NUMBER[ty.results[0].base]] = place
 
 
-def _result_suffix(ty: FuncType) -> str:
+def in_try(f: Walk) -> None:
+    """Say where exceptions of what was just written arrive in this function."""
+    if f.tries:
+        f.tries[-1].used = True
+        f.emit("in_try", f.tries[-1].label)
+
+
+def _dot(ty: FuncType) -> str:
     return "." + _base_name(ty.results[0]) if len(ty.results) == 1 else ""
 
 
-@_family("call")
+def _defined(f: Walk, index: int, name: str) -> tuple[str, int]:
+    """How a function is called that the module names: handler without result, and its word."""
+    number = index - f.module.imported_functions
+    if number < 0:
+        return f"{name}_import", f.layout.imported_function(index)
+    return name, f.entries + number * CodeEntry.BYTES
+
+
+@family("call")
 def _call(f: Walk, row: Opcode, imm: Any) -> None:
     ty = f.module.func_type(imm)
-    number = imm - f.module.imported_functions
-    suffix = _result_suffix(ty)
-    if number < 0:
-        handler = NUMBERS[f"call_import{suffix}"]
-        _call_with(f, ty, handler, (f.layout.imported_function(imm),))
-    else:
-        entry = f.entries + number * CodeEntry.BYTES
-        _call_with(f, ty, NUMBERS[f"call{suffix}"], (entry,))
+    name, word = _defined(f, imm, "call")
+    _call_with(f, ty, NUMBERS[f"{name}{_dot(ty)}"], (word,))
 
 
-@_family("call_indirect")
-def _call_indirect(f: Walk, row: Opcode, imm: Any) -> None:
+def _indirect(f: Walk, imm: Any) -> tuple[FuncType, ValType, str, tuple[int, int]]:
+    """Type, type of the operand, what the handler is called, and its words."""
     type_index, table = imm
     ty = f.module.types[type_index]
     address = f.module.tables[table].address
-    where = _wide(address)
-    # The operand may be in the register that settling the arguments leaves alone.
-    names = by_kinds(f"call_indirect{_result_suffix(ty)}{where}")
-    handler, words = f.take((address,), names)
-    words += [f.layout.table(table), f.layout.signature(type_index)]
+    name = f"call_indirect{_dot(ty)}"
+    name += "<@64" if address is _I64 else "" if ty.is_final else "<"
+    return ty, address, name, (f.layout.table(table), f.layout.signature(type_index))
+
+
+@family("call_indirect")
+def _call_indirect(f: Walk, row: Opcode, imm: Any) -> None:
+    ty, address, name, places = _indirect(f, imm)
+    handler, words = f.take((address,), by_kinds(name))
+    _call_with(f, ty, handler, [*words, *places])
+
+
+@family("call_ref")
+def _call_ref(f: Walk, row: Opcode, imm: Any) -> None:
+    ty = f.module.types[imm]
+    handler, words = f.take((_FUNCREF,), by_kinds(f"call_ref{_dot(ty)}"))
     _call_with(f, ty, handler, words)
+
+
+def _tail_with(
+    f: Walk, ty: FuncType, name: str, words: Sequence[int], operand: ValType | None = None
+) -> None:
+    """A call instead of a return; ``operand`` is the type of what says whom to call."""
+    spill_registers(f)
+    if operand is not None:
+        # In its own slot, which lies above where the arguments go.
+        f.settle(len(f.stack) - 1, True)
+        words = [f.stack.pop(), *words]
+        name += ":s"
+    first = _settle_arguments(f, ty)
+    cells = slot_cells(ty.params)
+    if cells:
+        f.emit("move_down", f.own_slot(first), SLOT_BYTES * cells)
+    end = SLOT_BYTES * max(cells, slot_cells(ty.results))
+    f.top = max(f.top, end)
+    f.emit(name, *words, end)
+    dead(f)
+
+
+@family("return_call")
+def _return_call(f: Walk, row: Opcode, imm: Any) -> None:
+    ty = f.module.func_type(imm)
+    name, word = _defined(f, imm, "return_call")
+    _tail_with(f, ty, f"{name}{_dot(ty)}", (word,))
+
+
+@family("return_call_indirect")
+def _return_call_indirect(f: Walk, row: Opcode, imm: Any) -> None:
+    ty, address, name, places = _indirect(f, imm)
+    _tail_with(f, ty, f"return_{name}", places, address)
+
+
+@family("return_call_ref")
+def _return_call_ref(f: Walk, row: Opcode, imm: Any) -> None:
+    ty = f.module.types[imm]
+    _tail_with(f, ty, f"return_call_ref{_dot(ty)}", (), _FUNCREF)
+
+
+# --- branches on references ---------------------------------------------------------------------
+
+
+def _branch_null(f: Walk, label: int, wanted: int) -> None:
+    """Branch if the reference on top is null (or is not), and leave it there."""
+    f.settle(0, True)
+    f.emit(f"branch_null:s?{wanted}", f.stack[-1], label)
+
+
+@family("br_on_null")
+def _br_on_null(f: Walk, row: Opcode, imm: Any) -> None:
+    around = f.new_label()
+    _branch_null(f, around, 0)
+    reference = f.stack.pop()
+    branch_to(f, imm)
+    f.place_label(around)
+    f.stack.append(reference)
+
+
+@family("br_on_non_null")
+def _br_on_non_null(f: Walk, row: Opcode, imm: Any) -> None:
+    around = f.new_label()
+    _branch_null(f, around, 1)
+    branch_to(f, imm)
+    f.place_label(around)
+    f.stack.pop()
+
+
+@family("ref.as_non_null")
+def _ref_as_non_null(f: Walk, row: Opcode, imm: Any) -> None:
+    _do(f, "ref.as_non_null", (_FUNCREF,), (), (_FUNCREF,))
 
 
 # --- parametric and local -----------------------------------------------------------------------
 
 
-@_family("drop")
+@family("drop")
 def _drop(f: Walk, row: Opcode, imm: Any) -> None:
     if f.stack[-1] == REST:
         f.stack.pop()
@@ -363,7 +484,7 @@ def _drop(f: Walk, row: Opcode, imm: Any) -> None:
         f.rp[-1 - entry] = -1
 
 
-@_family("select")
+@family("select")
 def _select(f: Walk, row: Opcode, imm: Any) -> None:
     f.select(imm[0])
 
@@ -395,13 +516,13 @@ def _global(f: Walk, index: int) -> tuple[ValType, str, int]:
     return ty, _base_name(ty), f.layout.defined_global(index - imported)
 
 
-@_family("global.get")
+@family("global.get")
 def _global_get(f: Walk, row: Opcode, imm: Any) -> None:
     ty, name, place = _global(f, imm)
     _do(f, f"global.get.{name}", (), (place,), (ty,))
 
 
-@_family("global.set")
+@family("global.set")
 def _global_set(f: Walk, row: Opcode, imm: Any) -> None:
     ty, name, place = _global(f, imm)
     _do(f, f"global.set.{name}", (ty,), (place,), ())
@@ -413,25 +534,25 @@ def _memory(f: Walk, index: int) -> tuple[ValType, str, int]:
     return ty, _wide(ty), f.layout.memory(index)
 
 
-@_family("memory.size")
+@family("memory.size")
 def _memory_size(f: Walk, row: Opcode, imm: Any) -> None:
     size, where, place = _memory(f, imm)
     _do(f, f"memory.size{where}", (), (place,), (size,))
 
 
-@_family("memory.grow")
+@family("memory.grow")
 def _memory_grow(f: Walk, row: Opcode, imm: Any) -> None:
     size, where, place = _memory(f, imm)
     _do(f, f"memory.grow{where}", (size,), (place,), (size,))
 
 
-@_family("memory.fill")
+@family("memory.fill")
 def _memory_fill(f: Walk, row: Opcode, imm: Any) -> None:
     size, where, place = _memory(f, imm)
     _do(f, f"memory.fill{where}", (size, _I32, size), (place,), ())
 
 
-@_family("memory.init")
+@family("memory.init")
 def _memory_init(f: Walk, row: Opcode, imm: Any) -> None:
     size, where, place = _memory(f, imm[1])
     data = f.layout.data_segment(imm[0])
@@ -447,28 +568,28 @@ def _copy_between(
     return f"{name}@{bits[0]}.{bits[1]}", (*both, count)
 
 
-@_family("memory.copy")
+@family("memory.copy")
 def _memory_copy(f: Walk, row: Opcode, imm: Any) -> None:
     memories = f.module.memories
     name, params = _copy_between(f, "memory.copy", memories[imm[0]], memories[imm[1]])
     _do(f, name, params, (f.layout.memory(imm[0]), f.layout.memory(imm[1])), ())
 
 
-@_family("table.copy")
+@family("table.copy")
 def _table_copy(f: Walk, row: Opcode, imm: Any) -> None:
     tables = f.module.tables
     name, params = _copy_between(f, "table.copy", tables[imm[0]], tables[imm[1]])
     _do(f, name, params, (f.layout.table(imm[0]), f.layout.table(imm[1])), ())
 
 
-@_family("table.init")
+@family("table.init")
 def _table_init(f: Walk, row: Opcode, imm: Any) -> None:
     size = f.module.tables[imm[1]].address
     words = (f.layout.element_segment(imm[0]), f.layout.table(imm[1]))
     _do(f, f"table.init{_wide(size)}", (size, _I32, _I32), words, ())
 
 
-@_family("table.get", "table.set", "table.size", "table.grow", "table.fill")
+@family("table.get", "table.set", "table.size", "table.grow", "table.fill")
 def _table(f: Walk, row: Opcode, imm: Any) -> None:
     size, name = f.module.tables[imm].address, row.name
     shapes: dict[str, tuple[tuple[ValType, ...], tuple[ValType, ...]]] = {
@@ -482,27 +603,27 @@ def _table(f: Walk, row: Opcode, imm: Any) -> None:
     _do(f, f"{name}{_wide(size)}", params, (f.layout.table(imm),), results)
 
 
-@_family("data.drop")
+@family("data.drop")
 def _data_drop(f: Walk, row: Opcode, imm: Any) -> None:
     f.emit("data.drop:", f.layout.data_segment(imm))
 
 
-@_family("elem.drop")
+@family("elem.drop")
 def _elem_drop(f: Walk, row: Opcode, imm: Any) -> None:
     f.emit("elem.drop:", f.layout.element_segment(imm))
 
 
-@_family("ref.null")
+@family("ref.null")
 def _ref_null(f: Walk, row: Opcode, imm: Any) -> None:
     f.constant(0)
 
 
-@_family("ref.is_null")
+@family("ref.is_null")
 def _ref_is_null(f: Walk, row: Opcode, imm: Any) -> None:
     _do(f, "ref.is_null", (_FUNCREF,), (), (_I32,))
 
 
-@_family("ref.func")
+@family("ref.func")
 def _ref_func(f: Walk, row: Opcode, imm: Any) -> None:
     _do(f, "ref.func", (), (f.layout.funcref(f.places[imm]),), (_FUNCREF,))
 

@@ -30,20 +30,18 @@ _NAMES = ["", *HANDLERS]
 TO_SLOT = [
     NUMBERS[name[:-1] + "s"]
     if name.endswith(">r")
-    else NUMBERS["const.r"]
-    if name.startswith("const.")
     else 0
     for name in _NAMES
 ]
 IF_FALSE = {
     NUMBERS[f"{name[:-2]}>r"]: number
     for name, number in NUMBERS.items()
-    if name.endswith("?0") and not name.startswith("branch:")
+    if name.endswith("?0") and not name.startswith("branch")
 }
 IF_TRUE = {
     NUMBERS[f"{name[:-2]}>r"]: number
     for name, number in NUMBERS.items()
-    if name.endswith("?1") and not name.startswith("branch:")
+    if name.endswith("?1") and not name.startswith("branch")
 }
 BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.branches)
 JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
@@ -54,11 +52,16 @@ def _groups() -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
     for name, number in NUMBERS.items():
         whole, colon, rest = name.rpartition(":")
-        if colon and rest[-2:] not in (">s", "?0", "?1") and not name.endswith("!"):
-            found.setdefault(whole, {})[rest.removesuffix(">r")] = number
+        if colon and rest[-2:] not in ("?0", "?1") and not name.endswith("!"):
+            kinds, arrow, dest = rest.partition(">")
+            if dest != "s" or f"{whole}:{kinds}>r" not in NUMBERS:
+                found.setdefault(whole, {})[kinds] = number
     return found
 
 
 def by_kinds(name: str) -> dict[str, int]:
-    """Handlers of an instruction by their operands' kinds; results go to the register."""
+    """Handlers of an instruction by their operands' kinds.
+
+    Results go to the register; only those of rare ones, which ``TO_SLOT`` does not have, to a slot.
+    """
     return _groups()[name]

@@ -40,7 +40,7 @@ __all__ = [
 
 # Handlers must be unwindable, as all frames of guests; they need no check of the stack's end, since
 # there is one of them at a time above ``run``, which has one.
-HANDLER_ATTRIBUTES = "attributes #8 = { nounwind uwtable }"
+HANDLER_ATTRIBUTES = "attributes #8 = { uwtable }"
 
 
 class Header:
@@ -173,7 +173,9 @@ class Handler(FunctionWriter):
         self._if_ours(entry, outside)
         code = self.load_field(entry, CodeEntry.CODE, "ptr", STATE)
         store = self.store_context()
-        control = self.push_frame(store, after)
+        control = self.let(f"getelementptr i8, ptr {self.at['cs']}, i64 -{ControlFrame.BYTES}")
+        self.check_room(code, slots, control)
+        self.push_frame(store, after)
         self._enter(store, entry, code, slots, control, context, same_instance)
 
     def _if_ours(self, entry: str, outside: Callable[[], None]) -> None:
@@ -205,7 +207,10 @@ class Handler(FunctionWriter):
         self.do(f"store ptr {self.at['cs']}, ptr {control}, {STATE}")
 
     def push_frame(self, store: str, after: str) -> str:
-        """Leave a control frame that goes on at ``after``; gives the new control stack pointer."""
+        """Leave a control frame that goes on at ``after``; gives the new control stack pointer.
+
+        That there is room must be known.
+        """
         control = self.let(f"getelementptr i8, ptr {self.at['cs']}, i64 -{ControlFrame.BYTES}")
         current = self.load_field(store, StoreContext.CURRENT, "ptr", STATE)
         for offset, value in (
@@ -228,7 +233,6 @@ class Handler(FunctionWriter):
         context: str,
         same_instance: bool,
     ) -> None:
-        self.check_room(code, slots, control)
         self.do(f"store ptr {entry}, ptr {self.field(store, StoreContext.CURRENT)}, {STATE}")
         changed = {"fp": slots, "cs": control}
         if not same_instance:
@@ -262,6 +266,7 @@ class Handler(FunctionWriter):
         self._if_ours(entry, outside)
         code = self.load_field(entry, CodeEntry.CODE, "ptr", STATE)
         store, at = self.store_context(), self.at
+        self.check_room(code, at["fp"], at["cs"])
         self._enter(store, entry, code, at["fp"], at["cs"], context, same_instance)
 
     def leave(self) -> None:
@@ -292,7 +297,10 @@ def entry_unit(interpreter: Interpreter) -> str:
     results back. ``StoreContext.CURRENT`` is what it was when it returns.
     """
     name, run = interpreter.name, interpreter.run_symbol
-    w = FunctionWriter(f"define void @{run}(ptr %function, ptr %vm, ptr %slots) #0")
+    w = FunctionWriter(
+        f"define void @{run}(ptr %function, ptr %vm, ptr %slots) #0 "
+        "personality ptr @__gcc_personality_v0"
+    )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
     places = {
         field: w.field(store, field)
@@ -300,7 +308,7 @@ def entry_unit(interpreter: Interpreter) -> str:
     }
     before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
     fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
-    code = w.load_field("%function", CodeEntry.CODE, "ptr", STATE)
+    code = w.load_field("%function", CodeEntry.KEPT, "ptr", STATE)
     size = w.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
     end = w.let(f"getelementptr i8, ptr {fp}, i64 {size}")
     control = w.let(f"getelementptr i8, ptr {cs}, i64 -{ControlFrame.BYTES}")
@@ -325,11 +333,17 @@ def entry_unit(interpreter: Interpreter) -> str:
         for register, t in interpreter.registers
     )
     first = w.let(f"load ptr, ptr {code}")
-    w.do(f"notail call preserve_nonecc void {first}({listed})")
+    w.do(f"invoke preserve_nonecc void {first}({listed}) to label %fine unwind label %thrown")
+    w.label("fine")
     _copy_cells(w, code, Header.RESULT_CELLS, "%slots", fp)
     for field, place in places.items():
         w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
     w.do("ret void")
+    w.label("thrown")  # an exception goes on to native code
+    landed = w.let("landingpad { ptr, i32 } cleanup")
+    for field, place in places.items():
+        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
+    w.do(f"resume {{ ptr, i32 }} {landed}")
     done = interpreter.done_symbol
     return "\n".join(
         (

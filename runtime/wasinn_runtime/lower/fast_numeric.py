@@ -1,0 +1,87 @@
+"""Handlers of rows that have a signature: numbers, and accesses of memory. See ``fast_handlers.py``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from wasinn_runtime.lower.fast_body import Body, class_of
+from wasinn_runtime.lower.fast_shapes import MEMORY, add, branch, kinds_of, reads_of
+from wasinn_runtime.lower.meanings import MEANINGS
+from wasinn_runtime.lower.state import STATE_MEANINGS
+from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
+from wasinn_runtime.spec.types import ValType
+
+__all__ = ["add_numeric"]
+
+
+def _numeric(row: Opcode, kinds: str, dest: str, b: Body) -> None:
+    assert row.params is not None and row.results is not None
+    operands = [b.operand(kind, ty) for kind, ty in zip(kinds, row.params, strict=True)]
+    b.result(dest, row.results[0], MEANINGS[row.meaning[0]](b, row, operands))
+
+
+def _compare(row: Opcode, kinds: str, wanted: int, b: Body) -> None:
+    """A comparison and the branch that its result decides."""
+    assert row.params is not None
+    operands = [b.operand(kind, ty) for kind, ty in zip(kinds, row.params, strict=True)]
+    branch(b, MEANINGS[row.meaning[0]](b, row, operands), wanted)
+
+
+def addressed(row: Opcode, where: str) -> tuple[ValType, ...]:
+    """The operands' types of an access of a memory."""
+    assert row.params is not None
+    return (MEMORY[where].address, *row.params[1:])
+
+
+def _access(row: Opcode, where: str, kinds: str, dest: str, b: Body) -> None:
+    assert row.results is not None
+    types = addressed(row, where)
+    operands = [b.operand(kind, ty) for kind, ty in zip(kinds, types, strict=True)]
+    memory = b.number(MEMORY[where]) if where else 0
+    found = STATE_MEANINGS[row.meaning[0]](b, row, (0, b.number(), memory), operands)
+    if row.results:
+        b.result(dest, row.results[0], found[0])
+
+
+def _dests(row: Opcode) -> tuple[str, ...]:
+    return (">r", ">s") if row.results else ("",)
+
+
+def add_numeric(features: frozenset[str]) -> None:
+    """Put them on the list."""
+    for row in ROWS:
+        if row.feature not in features or row.params is None or row.results is None:
+            continue
+        family = row.meaning[0]
+        result = class_of(row.results[0]) if row.results else ""
+        if row.imm is Imm.NONE and family in MEANINGS:
+            for kinds in kinds_of(row.params, constant_first=_takes_constant_first(row)):
+                reads = reads_of(kinds, row.params)
+                for dest in _dests(row):
+                    write = partial(_numeric, row, kinds, dest)
+                    add(f"{row.name}:{kinds}{dest}", write, reads, result)
+                if is_comparison(row):
+                    for wanted in (0, 1):
+                        write = partial(_compare, row, kinds, wanted)
+                        add(f"{row.name}:{kinds}?{wanted}", write, reads, "", True, True)
+        elif row.imm is Imm.MEMARG and family in STATE_MEANINGS:
+            for where in MEMORY:
+                types = addressed(row, where)
+                rare = bool(where) or family not in ("load", "store")
+                for kinds in kinds_of(types, rare):
+                    reads = reads_of(kinds, types)
+                    for dest in _dests(row)[-1:] if rare else _dests(row):
+                        write = partial(_access, row, where, kinds, dest)
+                        add(f"{row.name}{where}:{kinds}{dest}", write, reads, result)
+
+
+def _takes_constant_first(row: Opcode) -> bool:
+    """Whether compilers leave a constant there: not where they can turn the operands round."""
+    return row.meaning[0] in ("div", "shift") or row.meaning[-1] in ("sub", "fsub", "fdiv")
+
+
+def is_comparison(row: Opcode) -> bool:
+    """Whether its result is mostly wanted by a branch."""
+    return row.meaning[0] in ("eqz", "icmp", "fcmp")
+
+
