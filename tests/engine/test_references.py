@@ -74,9 +74,10 @@ def test_indirect_calls_of_declared_subtypes(build: Build) -> None:
         (call_indirect (type $narrow) (local.get 0))))"""
     exports = build(wat).exports
     assert [exports.as_wide(0), exports.as_wide(1), exports.as_narrow(1)] == [1, 2, 2]
-    for call in (lambda: exports.as_wide(2), lambda: exports.as_narrow(0)):
-        with pytest.raises(Trap, match="indirect call type mismatch"):
-            call()
+    with pytest.raises(Trap, match="indirect call type mismatch"):
+        exports.as_wide(2)
+    with pytest.raises(Trap, match="indirect call type mismatch"):
+        exports.as_narrow(0)
 
 
 def test_tables_begin_with_what_their_expression_says(build: Build) -> None:

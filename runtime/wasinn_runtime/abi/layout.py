@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -134,7 +134,7 @@ class HostContext:
 
 
 class Activation:
-    IN_HOST = 0  # i64: 1 while a host function runs
+    IN_HOST = 0  # i64: 1 while a host function runs, 2 while an exception unwinds the stack
     STOP = 8  # i64: 1 once somebody asked for a stop
     TRAP_CODE = 16  # i64: a TrapCode, when the call ended by one
     TRAP_PC = 24  # i64: where, as a code address

@@ -18,6 +18,7 @@ from wasinn_runtime.abi.layout import (
 from wasinn_runtime.lower.core_exceptions import (
     EXCEPTION_CORE_SYMBOLS,
     EXCEPTION_SYMBOLS,
+    UNWINDING,
     exceptions_ir,
 )
 from wasinn_runtime.lower.core_services import SERVICE_SYMBOLS, services_ir
@@ -234,10 +235,23 @@ define void @wasinn_on_interrupt(i32 %signal, ptr %info, ptr %context) {{
 look:
   %act = call ptr @in_guest()
   %elsewhere = icmp eq ptr %act, null
-  br i1 %elsewhere, label %done, label %leave
+  br i1 %elsewhere, label %unwinding, label %leave
 leave:
   call void @end_at(ptr %act, i32 {TrapCode.INTERRUPTED.value}, ptr %context)
   unreachable
+unwinding: ; with locks held, perhaps: who catches the exception will look at the mark
+  %any = call ptr @current()
+  %none = icmp eq ptr %any, null
+  br i1 %none, label %done, label %which
+which:
+  %in_host_p = getelementptr i8, ptr %any, i64 {Activation.IN_HOST}
+  %in_host = load volatile i64, ptr %in_host_p
+  %throws = icmp eq i64 %in_host, {UNWINDING}
+  br i1 %throws, label %note, label %done
+note:
+  %stop_p = getelementptr i8, ptr %any, i64 {Activation.STOP}
+  store volatile i64 1, ptr %stop_p
+  br label %done
 done:
   ret void
 }}

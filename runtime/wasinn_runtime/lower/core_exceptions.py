@@ -20,11 +20,18 @@ from wasinn_runtime.abi.layout import (
     StoreContext,
     TagDef,
 )
+from wasinn_runtime.spec.traps import TrapCode
 
-__all__ = ["EXCEPTION_CORE_SYMBOLS", "EXCEPTION_SYMBOLS", "SERVICE_EXCEPTION", "exceptions_ir"]
+__all__ = ["EXCEPTION_CORE_SYMBOLS", "EXCEPTION_SYMBOLS", "UNWINDING", "exceptions_ir"]
 
 # What compiled modules use.
-EXCEPTION_SYMBOLS = ("wasinn_exception", "wasinn_release", "wasinn_throw", "wasinn_switch")
+EXCEPTION_SYMBOLS = (
+    "wasinn_exception",
+    "wasinn_release",
+    "wasinn_caught",
+    "wasinn_throw",
+    "wasinn_switch",
+)
 EXCEPTION_CORE_SYMBOLS = (
     *EXCEPTION_SYMBOLS,
     "wasinn_catch",
@@ -33,6 +40,8 @@ EXCEPTION_CORE_SYMBOLS = (
     "wasinn_trace",
     "wasinn_sweep",
 )
+# In an activation's IN_HOST while an exception is on its way.
+UNWINDING = 2
 # The first cell of a request to machine/services.py.
 SERVICE_EXCEPTION = 0
 
@@ -125,6 +134,36 @@ done:
   ret void
 }}
 
+; The stack is unwound: guest code goes on, or ends if somebody asked for that meanwhile.
+define internal void @back_in_guest(ptr %store) uwtable {{
+  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
+  %act = load ptr, ptr %active_p
+  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
+  store volatile i64 0, ptr %in_host_p
+  %stop_p = getelementptr i8, ptr %act, i64 {Activation.STOP}
+  %stop = load volatile i64, ptr %stop_p
+  %stopped = icmp ne i64 %stop, 0
+  br i1 %stopped, label %leave, label %on
+leave:
+  call void @wasinn_trap(i32 {TrapCode.INTERRUPTED.value})
+  unreachable
+on:
+  ret void
+}}
+
+; Compiled code goes on with an exception that it caught; %keep if references to it stay.
+define void @wasinn_caught(ptr %store, ptr %cell, i1 %keep) uwtable {{
+  call void @back_in_guest(ptr %store)
+  br i1 %keep, label %share, label %release
+share:
+  %shared_p = getelementptr i8, ptr %cell, i64 {cell.SHARED}
+  store i64 1, ptr %shared_p
+  ret void
+release:
+  call void @wasinn_release(ptr %store, ptr %cell)
+  ret void
+}}
+
 ; Called for every frame on the way: where the guest's frames end, Python has the exception.
 define internal i32 @on_frame(
   i32 %version, i32 %actions, i64 %class, ptr %cell, ptr %context, ptr %store
@@ -148,7 +187,12 @@ define internal void @leave_with(ptr %store, ptr %cell, i32 %status) noreturn {{
   unreachable
 }}
 
+; The unwinder takes locks and memory: until somebody catches, a stop only leaves its mark.
 define void @wasinn_throw(ptr %store, ptr %cell) noreturn noinline uwtable {{
+  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
+  %act = load ptr, ptr %active_p
+  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
+  store volatile i64 {UNWINDING}, ptr %in_host_p
   call void @llvm.memset.p0.i64(ptr %cell, i8 0, i64 32, i1 false)
   %failed = call i32 @_Unwind_ForcedUnwind(ptr %cell, ptr @on_frame, ptr %store)
   call void @leave_with(ptr %store, ptr %cell, i32 3) ; there is a frame that the unwinder knows not
@@ -166,6 +210,8 @@ fine:
 pad:
   %landed = landingpad {{ ptr, i32 }} cleanup
   %cell = extractvalue {{ ptr, i32 }} %landed, 0
+  %store = load ptr, ptr %vm
+  call void @back_in_guest(ptr %store)
   ret ptr %cell
 }}
 

@@ -10,8 +10,9 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
-import wasinn_runtime.lower.ssa_calls  # noqa: F401 registers handlers
+# For the meanings and handlers that they register.
+import wasinn_runtime.lower.atomics
+import wasinn_runtime.lower.ssa_calls  # noqa: F401
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import Catch, ParsedModule

@@ -100,8 +100,9 @@ def _matches(f: Lowering, tag: int, cell: str) -> str:
     return f.w.let(f"icmp eq ptr {has}, {_tag(f, tag)}")
 
 
-def _release(f: Lowering, cell: str) -> None:
-    f.w.do(f"call void @wasinn_release(ptr {_store(f)}, ptr {cell})")
+def _caught(f: Lowering, cell: str, keep: bool) -> None:
+    """Go on as a guest; ``keep`` if references to the exception stay."""
+    f.w.do(f"call void @wasinn_caught(ptr {_store(f)}, ptr {cell}, i1 {str(keep).lower()})")
 
 
 # --- the ends of tries --------------------------------------------------------------------------
@@ -191,11 +192,9 @@ def _clauses(f: Lowering, clauses: tuple[Catch, ...], cell: str) -> bool:
             w.do(f"br i1 {_matches(f, tag, cell)}, label %{hit}, label %{after}")
             w.label(hit)
         values = [] if tag is None else _values(f, tag, cell)
+        _caught(f, cell, with_ref)
         if with_ref:
-            w.do(f"store i64 1, ptr {w.field(cell, ExceptionCell.SHARED)}, {ELEMENT}")
             values.append(cell)
-        else:
-            _release(f, cell)
         height = len(f.stack)
         f.stack.extend(values)
         w.do(f"br label %{f.branch(label)}")
@@ -241,20 +240,16 @@ def _catch(f: Lowering, row: Opcode, immediate: object) -> None:
     w.do(f"br i1 {_matches(f, immediate, block.cell)}, label %{hit}, label %{block.other}")
     w.label(hit)
     f.stack.extend(_values(f, immediate, block.cell))
-    _caught(f, block.cell)
+    _caught(f, block.cell, f.rethrows)
+    f.reachable = True
 
 
 @handler("catch_all")
 def _catch_all(f: Lowering, row: Opcode, immediate: object) -> None:
     block = _next_catch(f)
     if block is not None and block.cell is not None:
-        _caught(f, block.cell)
-
-
-def _caught(f: Lowering, cell: str) -> None:
-    if not f.rethrows:
-        _release(f, cell)
-    f.reachable = True
+        _caught(f, block.cell, f.rethrows)
+        f.reachable = True
 
 
 def end_try(f: Lowering) -> None:

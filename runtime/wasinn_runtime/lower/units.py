@@ -61,6 +61,7 @@ declare i32 @wasinn_wait(ptr, ptr, i64, i64, i64) nounwind
 declare i32 @wasinn_notify(ptr, ptr, i32) nounwind
 declare ptr @wasinn_exception(ptr, ptr) nounwind
 declare void @wasinn_release(ptr, ptr) nounwind
+declare void @wasinn_caught(ptr, ptr, i1) nounwind
 declare void @wasinn_throw(ptr, ptr) noreturn cold
 declare i32 @__gcc_personality_v0(...)
 @wasinn_switch = external global i8 ; called with whatever arguments its target takes

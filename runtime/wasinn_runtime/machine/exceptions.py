@@ -99,6 +99,7 @@ class ExceptionHeap:
         self._roots: list[tuple[int, native.Cells | None, int]] = []
         self._payloads: dict[int, native.Cells] = {}
         self._payload_bytes = 0
+        self._is_full = False
         self.shared: WeakSet[ExnRef] = WeakSet()
         self.tags: dict[int, Tag] = {}
 
@@ -177,6 +178,15 @@ class ExceptionHeap:
             self._context[_FREE] = address
         return found
 
+    def when_idle(self) -> None:
+        """Nothing of the store runs: what a guest that used up all room left on the stack is dead.
+
+        The next one would find the same words in the same places and could never throw again.
+        """
+        if self._is_full:
+            self._collect()
+            self._is_full = False
+
     # -- collecting -------------------------------------------------------------------------------
 
     def _make_room(self, payload_bytes: int) -> None:
@@ -184,6 +194,7 @@ class ExceptionHeap:
         used = (self._heap[1] - self._heap[0]) // ExceptionCell.BYTES
         live = self._collect() if used else 0
         if self._payload_bytes + payload_bytes > _MOST_PAYLOAD_BYTES:
+            self._is_full = True
             raise LimitExceeded(
                 f"the guest's exceptions carry more than {_MOST_PAYLOAD_BYTES:,} bytes"
             )
@@ -191,6 +202,7 @@ class ExceptionHeap:
             return
         if used == _MOST_CELLS:
             if not self._context[_FREE]:
+                self._is_full = True
                 raise LimitExceeded(f"{used:,} exceptions of the guest are alive at once")
             return
         if not self._base:

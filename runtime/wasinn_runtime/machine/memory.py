@@ -1,9 +1,9 @@
 """Linear memories: guard pages around an immovable base.
 
 Each 32-bit memory owns a place in an arena: 8 GiB of address space, of which only its current
-pages are open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and the core's
-handler turns that into a trap. Code checks accesses of 64-bit memories itself, which have address
-space of their own. Growth opens pages; the base never moves, so views stay valid.
+pages are open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and
+the core's handler turns that into a trap. Code checks accesses of 64-bit memories itself, which
+have address space of their own. Growth opens pages; the base never moves, so views stay valid.
 """
 
 from __future__ import annotations

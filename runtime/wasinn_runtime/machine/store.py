@@ -187,6 +187,8 @@ class Store:
 
     def _failure(self, activation: native.Cells, ended: int) -> BaseException:
         """Why an activation ended early."""
+        if not self._context[_ACTIVATION]:
+            self.exceptions.when_idle()
         if ended == 2:
             return self.exceptions.take()
         if ended == 3:
