@@ -44,6 +44,7 @@ from wasinn_runtime.lower.fast_plans import (
     TEE,
     UNARY,
 )
+from wasinn_runtime.lower.fast_shapes import SHARING_MATTERS
 from wasinn_runtime.lower.threaded import Header
 from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
@@ -534,11 +535,14 @@ class Walk:
         assert row.params is not None
         assert row.results is not None
         _, offset, memory = imm
+        ty = self.module.memories[memory]
         where, more = "", []
-        if not self.is_plain_memory(memory):
-            where = "@64" if self.module.memories[memory].address is ValType.I64 else "@32"
+        shared = ty.shared and row.meaning[0] in SHARING_MATTERS
+        if shared or not self.is_plain_memory(memory):
+            where = "@64" if ty.address is ValType.I64 else "@32"
+            where += "shared" * shared
             more = [self.layout.memory(memory)]
-        types = (self.module.memories[memory].address, *row.params[1:])
+        types = (ty.address, *row.params[1:])
         handler, words = self.take(types, by_kinds(row.name + where))
         if offset + row.access_bytes >= _HIGH:
             self.emit("out_of_bounds")

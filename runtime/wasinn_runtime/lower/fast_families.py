@@ -543,6 +543,7 @@ def _memory_size(f: Walk, row: Opcode, imm: Any) -> None:
 @family("memory.grow")
 def _memory_grow(f: Walk, row: Opcode, imm: Any) -> None:
     size, where, place = _memory(f, imm)
+    where += "shared" * f.module.memories[imm].shared
     _do(f, f"memory.grow{where}", (size,), (place,), (size,))
 
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 from functools import partial
 
 from wasinn_runtime.lower.fast_body import Body, class_of
-from wasinn_runtime.lower.fast_shapes import MEMORY, add, branch, kinds_of, reads_of
+from wasinn_runtime.lower.fast_shapes import (
+    MEMORY,
+    SHARED_MEMORY,
+    SHARING_MATTERS,
+    add,
+    branch,
+    kinds_of,
+    reads_of,
+)
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import ValType
 
 __all__ = ["add_numeric"]
+
+_MEMORIES = MEMORY | SHARED_MEMORY
 
 
 def _numeric(row: Opcode, kinds: str, dest: str, b: Body) -> None:
@@ -30,14 +40,14 @@ def _compare(row: Opcode, kinds: str, wanted: int, b: Body) -> None:
 def addressed(row: Opcode, where: str) -> tuple[ValType, ...]:
     """The operands' types of an access of a memory."""
     assert row.params is not None
-    return (MEMORY[where].address, *row.params[1:])
+    return (_MEMORIES[where].address, *row.params[1:])
 
 
 def _access(row: Opcode, where: str, kinds: str, dest: str, b: Body) -> None:
     assert row.results is not None
     types = addressed(row, where)
     operands = [b.operand(kind, ty) for kind, ty in zip(kinds, types, strict=True)]
-    memory = b.number(MEMORY[where]) if where else 0
+    memory = b.number(_MEMORIES[where]) if where else 0
     found = STATE_MEANINGS[row.meaning[0]](b, row, (0, b.number(), memory), operands)
     if row.results:
         b.result(dest, row.results[0], found[0])
@@ -65,7 +75,7 @@ def add_numeric(features: frozenset[str]) -> None:
                         write = partial(_compare, row, kinds, wanted)
                         add(f"{row.name}:{kinds}?{wanted}", write, reads, "", True, True)
         elif row.imm is Imm.MEMARG and family in STATE_MEANINGS:
-            for where in MEMORY:
+            for where in _MEMORIES if family in SHARING_MATTERS else MEMORY:
                 types = addressed(row, where)
                 rare = bool(where) or family not in ("load", "store")
                 for kinds in kinds_of(types, rare):

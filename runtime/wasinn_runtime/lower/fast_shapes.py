@@ -15,6 +15,8 @@ __all__ = [
     "KINDS_OF_VALUES",
     "MEMORY",
     "RESULT_TYPES",
+    "SHARED_MEMORY",
+    "SHARING_MATTERS",
     "TABLE",
     "Shape",
     "add",
@@ -58,6 +60,12 @@ MEMORY = {
     "@32": MemoryType(Limits(0)),
     "@64": MemoryType(Limits(0), _I64),
 }
+# To a few instructions it matters whether the memory is shared.
+SHARED_MEMORY = {
+    "@32shared": MemoryType(Limits(0), shared=True),
+    "@64shared": MemoryType(Limits(0), _I64, shared=True),
+}
+SHARING_MATTERS = frozenset({"atomic.wait", "atomic.notify", "memory.grow"})
 TABLE = {
     "": TableType(ValType.FUNCREF, Limits(0)),
     "@64": TableType(ValType.FUNCREF, Limits(0), _I64),

@@ -14,6 +14,7 @@ from wasinn_runtime.lower.fast_body import Body, class_of
 from wasinn_runtime.lower.fast_shapes import (
     KINDS_OF_VALUES,
     MEMORY,
+    SHARED_MEMORY,
     TABLE,
     add,
     kinds_of,
@@ -71,6 +72,12 @@ def _variants() -> Iterator[_Variant]:
         yield _Variant(f"memory.size{where}", row, (), (size,), one)
         row = BY_NAME["memory.grow"]
         yield _Variant(f"memory.grow{where}", row, (size,), (size,), one)
+        shared = SHARED_MEMORY["@64shared" if where else "@32shared"]
+
+        def grown(b: Body, fact: object = shared) -> object:
+            return b.number(fact)
+
+        yield _Variant(f"memory.grow{where}shared", row, (size,), (size,), grown)
         row = BY_NAME["memory.fill"]
         yield _Variant(f"memory.fill{where}", row, (size, _I32, size), (), one)
         row = BY_NAME["memory.init"]
