@@ -22,7 +22,7 @@ from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
-__all__ = ["PARTS_OF_TRY", "branch_to", "dead", "family", "finish_block", "in_try", "move_results"]
+__all__ = ["PARTS_OF_TRY", "branch_to", "dead", "family", "fast_code", "finish_block", "in_try", "move_results"]
 
 _I32, _I64, _FUNCREF = ValType.I32, ValType.I64, ValType.FUNCREF
 
