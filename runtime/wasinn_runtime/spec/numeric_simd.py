@@ -394,6 +394,8 @@ _PRECISION = {32: (24, -149), 64: (53, -1074)}
 def _nearest(value: Fraction, width: int) -> float:
     """Rounds once to a float of the width, ties to even."""
     precision, lowest = _PRECISION[width]
+    if value == 0:
+        return 0.0
     magnitude = abs(value)
     exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length() - precision
     # The quotient of the lengths is one too small or right.
@@ -404,7 +406,7 @@ def _nearest(value: Fraction, width: int) -> float:
         rounded = math.ldexp(round(magnitude / Fraction(2) ** exponent), exponent)
     except OverflowError:
         rounded = math.inf
-    return math.copysign(rounded, value)
+    return -rounded if value < 0 else rounded
 
 
 def _fma(row: Opcode) -> _Twin:
@@ -419,10 +421,10 @@ def _fma(row: Opcode) -> _Twin:
             x = -x
         if not all(map(math.isfinite, (x, y, z))):
             return float_to_bits(_product(x, y) + z, width)
-        exact = Fraction(x) * Fraction(y) + Fraction(z)
-        if exact == 0:
-            return float_to_bits(math.copysign(0.0, x) * math.copysign(1.0, y) + z, width)
-        return float_to_bits(_nearest(exact, width), width)
+        product = Fraction(x) * Fraction(y)
+        if product == 0:
+            return float_to_bits(x * y + z, width)
+        return float_to_bits(_nearest(product + Fraction(z), width), width)
 
     def _product(x: float, y: float) -> float:
         # Of finite factors it counts as finite, however large.
