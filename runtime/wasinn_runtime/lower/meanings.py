@@ -5,8 +5,8 @@ after it. It neither knows where operands come from nor where the result goes, s
 the same one. Memory, tables and globals are in ``lower/state.py``, control flow in the engines.
 
 Floating point follows LLVM's default environment. LLVM may treat ``x * 1.0`` as ``x``, which loses
-that WebAssembly quiets a signalling NaN there; such operands are passed through
-``llvm.canonicalize``, which quiets and changes nothing else.
+that WebAssembly quiets a signalling NaN there; whoever hands over constants sees to that
+(``lower/opaque.py``).
 """
 
 from __future__ import annotations
@@ -154,22 +154,9 @@ def _quieted(w: FunctionWriter, ty: ValType, value: str) -> str:
     return w.let(f"call {t} @llvm.canonicalize.{_OVERLOAD[ty]}({t} {value})")
 
 
-# Zero and one of either sign: the constants beside which an operation may change nothing.
-_NEUTRAL = frozenset(
-    float_immediate(ty, int.from_bytes(struct.pack(code, value), "little"))
-    for ty, code in ((ValType.F32, "<f"), (ValType.F64, "<d"))
-    for value in (0.0, -0.0, 1.0, -1.0)
-)
-
-
 @meaning("float")
 def _float(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
-    t = _type(row)
-    left, right = a
-    # Folding by such a constant is where LLVM drops the quieting.
-    if left in _NEUTRAL or right in _NEUTRAL:
-        left, right = (_quieted(w, _operand(row), value) for value in a)
-    return w.let(f"{row.meaning[1]} {t} {left}, {right}")
+    return w.let(f"{row.meaning[1]} {_type(row)} {a[0]}, {a[1]}")
 
 
 @meaning("float1")

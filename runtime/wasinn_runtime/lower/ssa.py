@@ -31,6 +31,7 @@ from wasinn_runtime.lower.convention import (
 from wasinn_runtime.lower.guards import guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
+from wasinn_runtime.lower.opaque import arithmetic_operands, flowing
 from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.ssa_exceptions import Try, end_try, end_try_table
 from wasinn_runtime.lower.ssa_guards import FENCE, lower_guarded
@@ -319,6 +320,8 @@ class Lowering:
         if self._edge_values > self._budget:
             raise self._too_complex(self.body.end)
         values = self.stack[len(self.stack) - count :]
+        given = zip(block.branch_types, values, strict=True)
+        values = [flowing(self.w, ty, value) for ty, value in given]
         block.incoming.append((values, self.w.block))
         return block.label
 
@@ -337,7 +340,8 @@ class Lowering:
     def call(self, ty: FuncType, callee: str, context: str, entry: str = "") -> None:
         """Call with the arguments on the stack; ``entry`` for a callee reached by a pointer."""
         w = self.w
-        listed = arguments(w, ty, self.pop(len(ty.params)), context)
+        given = zip(ty.params, self.pop(len(ty.params)), strict=True)
+        listed = arguments(w, ty, [flowing(w, t, value) for t, value in given], context)
         nest = ""
         if entry:
             nest, context = f"ptr nest {entry}, ", opaque(w, context)
@@ -544,13 +548,16 @@ def _local_get(f: Lowering, row: Opcode, immediate: object) -> None:
 @handler("local.set")
 def _local_set(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack.pop()}, ptr %l{immediate}")
+    ty = f.locals[immediate]
+    value = flowing(f.w, ty, f.stack.pop())
+    f.w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{immediate}")
 
 
 @handler("local.tee")
 def _local_tee(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    f.w.do(f"store {LLVM_TYPE[f.locals[immediate]]} {f.stack[-1]}, ptr %l{immediate}")
+    ty = f.locals[immediate]
+    f.w.do(f"store {LLVM_TYPE[ty]} {flowing(f.w, ty, f.stack[-1])}, ptr %l{immediate}")
 
 
 @handler("const")
@@ -567,7 +574,7 @@ def _select(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, tuple)
     t = LLVM_TYPE[immediate[0]]
     condition = f.condition()
-    first, second = f.pop(2)
+    first, second = (flowing(f.w, immediate[0], value) for value in f.pop(2))
     # Who wrote a select meant one: without the mark LLVM turns many back into branches.
     chosen = f"select i1 {condition}, {t} {first}, {t} {second}, {UNPREDICTABLE}"
     f.stack.append(f.w.let(chosen))
@@ -591,7 +598,8 @@ _UNTYPED_OPERANDS = {
 
 def _numeric(f: Lowering, row: Opcode, immediate: object) -> None:
     assert row.params is not None
-    f.stack.append(MEANINGS[row.meaning[0]](f.w, row, f.pop(len(row.params))))
+    operands = arithmetic_operands(f.w, row, f.pop(len(row.params)))
+    f.stack.append(MEANINGS[row.meaning[0]](f.w, row, operands))
 
 
 def _lanes(f: Lowering, row: Opcode, immediate: object) -> None:
