@@ -114,7 +114,8 @@ def _optimised(
     ir: str, target: Target, opt_level: int, verify: bool, stage: Stage
 ) -> tuple[Any, Any]:
     began = time.perf_counter()
-    machine = _machine(target, opt_level)
+    # The generator that level 0 takes makes no jumps of tail calls.
+    machine = _machine(target, opt_level or int(".tail(" in ir))
     support = simd_support(ir, target.triple, target.features)
     try:
         module = llvm.parse_assembly(ir + support)
@@ -137,10 +138,17 @@ def _optimised(
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
         stage("optimise", time.perf_counter() - began)
-    elif support:
-        inliner = llvm.create_new_module_pass_manager()
-        inliner.add_always_inliner_pass()
-        inliner.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(0)))
+    else:
+        began = time.perf_counter()
+        passes = llvm.create_new_module_pass_manager()
+        if support:
+            passes.add_always_inliner_pass()
+        # Locals become values, and blocks that only jump go: it costs less than a sixth of the time
+        # to compile and saves a third of the time to run. The next pass in worth costs twice that.
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(0)))
+        stage("optimise", time.perf_counter() - began)
     return machine, module
 
 
