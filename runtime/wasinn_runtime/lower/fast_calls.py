@@ -131,9 +131,7 @@ def _tail_outside(find: Callable[[Body], _Callee], result: str, b: Body) -> None
 # --- exceptions -----------------------------------------------------------------------------------
 
 
-def _call_native(
-    b: Body, callee: _Callee, slots: str, end: str, result: str, after: str
-) -> None:
+def _call_native(b: Body, callee: _Callee, slots: str, end: str, result: str, after: str) -> None:
     """Call a function that something else runs; what it throws is raised at ``after``."""
     store = b.store_context()
     current_at = b.field(store, StoreContext.CURRENT)

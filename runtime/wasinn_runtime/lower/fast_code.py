@@ -61,6 +61,9 @@ _NOTHING = -1  # of rs, rp
 _COPY_REGISTER = tuple(NUMBERS[f"copy.{c}:r"] for c in CLASSES)
 _COPY_SLOT = (NUMBERS["copy.r:s"],) * 3 + (NUMBERS["copy.v:s"],)
 _COPY_CONSTANT = NUMBERS["copy.r:i"]
+# Where a first walk keeps exceptions, which does not know yet how high the operands reach.
+_FAR = 1 << 40
+_LEGACY = frozenset({"legacy-exceptions"})
 _HIGH, _WRAP = 1 << 63, 1 << 64
 
 
@@ -118,6 +121,7 @@ class Walk:
         entries: int,
         index: int,
         body: Body,
+        cells: int = _FAR,
     ) -> None:
         self.module, self.layout, self.places = module, layout, places
         self.entries = entries
@@ -155,17 +159,13 @@ class Walk:
         else:
             at = SLOT_BYTES * len(types)
             self.local_offsets = [*range(0, at, SLOT_BYTES)]
-        self.local_end = at
-        self.tries: list[Try] = []
-        self.rethrows = False
-        if module.features & _EXCEPTIONS:
-            for row, _, _ in body.instructions:
-                if row.meaning[0] in TRIES:
-                    at += SLOT_BYTES  # for the exception that it catches
-                elif row.meaning[0] == "rethrow":
-                    self.rethrows = True
-        self.cells = self.local_end
         self.base = at
+        # Slots for caught exceptions lie above all operands: see fast_code().
+        self.cells = cells
+        self.tries: list[Try] = []
+        self.rethrows = module.features >= _LEGACY and any(
+            row.meaning[0] == "rethrow" for row, _, _ in body.instructions
+        )
         self.top = max(at, SLOT_BYTES * slot_cells(self.type.results))
 
     # -- handlers --------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ class Walk:
             hot: write safepoints at the beginning and at loop headers, which count.
         """
         self.hot = hot
-        cells = self.local_end // SLOT_BYTES - slot_cells(self.type.params)
+        cells = self.base // SLOT_BYTES - slot_cells(self.type.params)
         if cells:
             first = SLOT_BYTES * slot_cells(self.type.params)
             if cells <= 8:
@@ -530,7 +530,7 @@ class Walk:
         ty = self.module.memories[index]
         return index == 0 and ty.address is ValType.I32
 
-    def access(self, row: Opcode, imm: tuple[int, int, int]) -> None:
+    def access(self, row: Opcode, imm: tuple[int, int, int], lane: tuple[int, ...] = ()) -> None:
         """A load, a store or the like."""
         assert row.params is not None
         assert row.results is not None
@@ -547,7 +547,7 @@ class Walk:
         if offset + row.access_bytes >= _HIGH:
             self.emit("out_of_bounds")
             offset = 0
-        self.finish(handler, [*words, *more, offset], row.results)
+        self.finish(handler, [*words, *more, offset, *lane], row.results)
 
     def select(self, ty: ValType) -> None:
         c = class_of(ty)
@@ -601,8 +601,6 @@ FAMILIES: dict[str, Family] = {}
 
 
 _WHOLE = -1
-TRIES = frozenset({"try", "try_table"})
-_EXCEPTIONS = frozenset({"exceptions", "legacy-exceptions"})
 
 
 # --- writing ------------------------------------------------------------------------------------
@@ -711,4 +709,9 @@ def fast_code(
     """
     walk = Walk(module, layout, places, entries, index, body)
     walk.run(hot)
+    if walk.cells > _FAR:
+        cells = walk.top
+        walk = Walk(module, layout, places, entries, index, body, cells)
+        walk.run(hot)
+        walk.top = walk.cells
     return write_code(walk, sequences)

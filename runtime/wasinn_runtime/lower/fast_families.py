@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,16 @@ from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
-__all__ = ["PARTS_OF_TRY", "branch_to", "dead", "family", "fast_code", "finish_block", "in_try", "move_results"]
+__all__ = [
+    "PARTS_OF_TRY",
+    "branch_to",
+    "dead",
+    "family",
+    "fast_code",
+    "finish_block",
+    "in_try",
+    "move_results",
+]
 
 _I32, _I64, _FUNCREF = ValType.I32, ValType.I64, ValType.FUNCREF
 
@@ -631,9 +641,40 @@ def _ref_func(f: Walk, row: Opcode, imm: Any) -> None:
 
 # --- rows by their signature alone --------------------------------------------------------------
 
+
+def _constant_vector(f: Walk, row: Opcode, imm: Any) -> None:
+    f.finish(NUMBERS["v128.const:>r"], _halves(imm), (ValType.V128,))
+
+
+def _halves(bits: int) -> list[int]:
+    """A vector as two words."""
+    return [*struct.unpack("<2q", bits.to_bytes(16, "little"))]
+
+
+def _lane(f: Walk, row: Opcode, imm: Any) -> None:
+    _do(f, f"{row.name}.{imm}", row.params or (), (), row.results or ())
+
+
+def _mask(f: Walk, row: Opcode, imm: Any) -> None:
+    words = _halves(int.from_bytes(bytes(imm), "little"))
+    _do(f, row.name, row.params or (), words, row.results or ())
+
+
+def _lane_access(f: Walk, row: Opcode, imm: Any) -> None:
+    f.access(row, imm[:3], imm[3:])
+
+
+_BY_IMMEDIATE: dict[Imm, Family] = {
+    Imm.V128: _constant_vector,
+    Imm.LANE: _lane,
+    Imm.LANES: _mask,
+    Imm.MEMARG_LANE: _lane_access,
+}
 for _row in ROWS:
     if PLANS[_row][0] == OTHER and _row.params is not None:
         if _row.imm is Imm.NONE and _row.meaning[0] in MEANINGS:
             FAMILIES.setdefault(_row.meaning[0], Walk.row)
         elif _row.imm is Imm.MEMARG:
             FAMILIES.setdefault(_row.meaning[0], Walk.access)
+        elif _row.imm in _BY_IMMEDIATE:
+            FAMILIES.setdefault(_row.meaning[0], _BY_IMMEDIATE[_row.imm])

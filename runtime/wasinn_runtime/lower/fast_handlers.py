@@ -31,6 +31,8 @@ FAST_FEATURES = FEATURES_2_0 | {
     "legacy-exceptions",
     "memory64",
     "multi-memory",
+    "relaxed-simd",
+    "simd",
     "tail-call",
     "threads",
 }
@@ -44,24 +46,13 @@ add_moves()
 add_calls()
 
 
-def sequence_reads(parts: tuple[str, ...], register: str) -> bool:
-    """Whether handlers look at a register before they put something else into it."""
-    for part in parts:
-        shape = HANDLERS[part]
-        if register in shape.reads:
-            return True
-        if register == shape.result:
-            return False
-    return True  # the next handler may
-
-
 def write_handler(symbol: str, parts: tuple[str, ...]) -> str:
     """The IR of one handler, or of several in sequence."""
     b = Body(symbol)
-    for number, part in enumerate(parts):
+    for part in parts:
         shape = HANDLERS[part]
-        # LLVM would delete a load that nobody reads, and with it the trap.
-        b.keep_load = not sequence_reads(parts[number + 1 :], shape.result or "r")
+        # What one part does must have happened when the next one traps.
+        b.keep_load = len(parts) > 1
         b.describe()
         shape.write(b)
     if not shape.ends:

@@ -27,12 +27,7 @@ _NAMES = ["", *HANDLERS]
 
 # By number: the handler that also stores its result in a slot; the branches that a comparison's
 # result decides.
-TO_SLOT = [
-    NUMBERS[name[:-1] + "s"]
-    if name.endswith(">r")
-    else 0
-    for name in _NAMES
-]
+TO_SLOT = [NUMBERS[name[:-1] + "s"] if name.endswith(">r") else 0 for name in _NAMES]
 IF_FALSE = {
     NUMBERS[f"{name[:-2]}>r"]: number
     for name, number in NUMBERS.items()

@@ -15,6 +15,7 @@ from wasinn_runtime.lower.fast_shapes import (
     reads_of,
 )
 from wasinn_runtime.lower.meanings import MEANINGS
+from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import ValType
@@ -53,6 +54,61 @@ def _access(row: Opcode, where: str, kinds: str, dest: str, b: Body) -> None:
         b.result(dest, row.results[0], found[0])
 
 
+def _with_lane(row: Opcode, lane: int, kinds: str, dest: str, b: Body) -> None:
+    """A lane is in the name: one that only the stream knows would go through memory."""
+    _immediate(row, kinds, dest, b, lane)
+
+
+def _with_mask(row: Opcode, kinds: str, dest: str, b: Body) -> None:
+    """Words: operands, the mask's two."""
+    _immediate(row, kinds, dest, b, None)
+
+
+def _immediate(row: Opcode, kinds: str, dest: str, b: Body, lane: int | None) -> None:
+    assert row.params is not None
+    assert row.results is not None
+    operands = [b.operand(kind, ty) for kind, ty in zip(kinds, row.params, strict=True)]
+    immediate: object = lane
+    if lane is None:
+        immediate = b.word("<16 x i8>")
+        b.words += 1
+    b.result(dest, row.results[0], LANE_MEANINGS[row.meaning[0]](b, row, immediate, operands))
+
+
+def _access_lane(row: Opcode, where: str, kinds: str, dest: str, b: Body) -> None:
+    """Words: operands, the memory's place if it has one in the name, the offset, the lane."""
+    assert row.results is not None
+    types = addressed(row, where)
+    operands = [b.operand(kind, ty) for kind, ty in zip(kinds, types, strict=True)]
+    memory = b.number(_MEMORIES[where]) if where else 0
+    offset, lane = b.number(), b.let(f"trunc i64 {b.word()} to i32")
+    found = STATE_MEANINGS[row.meaning[0]](b, row, (0, offset, memory, lane), operands)
+    if row.results:
+        b.result(dest, row.results[0], found[0])
+
+
+def _add_lanes(row: Opcode) -> None:
+    """Of a row with lanes or a mask as its immediate."""
+    assert row.params is not None
+    assert row.results is not None
+    result = class_of(row.results[0])
+    lanes = range(row.lanes) if row.imm is Imm.LANE else (None,)
+    for lane in lanes:
+        # Bytes and halves are seldom put in one by one.
+        rare = lane is not None and len(row.params) > 1 and row.lanes > 4
+        for kinds in kinds_of(row.params, rare):
+            if "i" in kinds:
+                continue
+            reads = reads_of(kinds, row.params)
+            for dest in _dests(row)[-1:] if rare else _dests(row):
+                if lane is None:
+                    write = partial(_with_mask, row, kinds, dest)
+                    add(f"{row.name}:{kinds}{dest}", write, reads, result)
+                else:
+                    write = partial(_with_lane, row, lane, kinds, dest)
+                    add(f"{row.name}.{lane}:{kinds}{dest}", write, reads, result)
+
+
 def _dests(row: Opcode) -> tuple[str, ...]:
     return (">r", ">s") if row.results else ("",)
 
@@ -74,10 +130,18 @@ def add_numeric(features: frozenset[str]) -> None:
                     for wanted in (0, 1):
                         write = partial(_compare, row, kinds, wanted)
                         add(f"{row.name}:{kinds}?{wanted}", write, reads, "", True, True)
+        elif family in LANE_MEANINGS and row.params:
+            _add_lanes(row)
+        elif row.imm is Imm.MEMARG_LANE:
+            for where in MEMORY:
+                kinds = "s" * len(row.params)
+                for dest in _dests(row)[-1:]:
+                    write = partial(_access_lane, row, where, kinds, dest)
+                    add(f"{row.name}{where}:{kinds}{dest}", write, "", result)
         elif row.imm is Imm.MEMARG and family in STATE_MEANINGS:
             for where in _MEMORIES if family in SHARING_MATTERS else MEMORY:
                 types = addressed(row, where)
-                rare = bool(where) or family not in ("load", "store")
+                rare = bool(where) or family.startswith("atomic.")
                 for kinds in kinds_of(types, rare):
                     reads = reads_of(kinds, types)
                     for dest in _dests(row)[-1:] if rare else _dests(row):
@@ -93,5 +157,3 @@ def _takes_constant_first(row: Opcode) -> bool:
 def is_comparison(row: Opcode) -> bool:
     """Whether its result is mostly wanted by a branch."""
     return row.meaning[0] in ("eqz", "icmp", "fcmp")
-
-

@@ -150,5 +150,3 @@ def add_state() -> None:
             for dest in dests:
                 write = partial(_stateful, variant, kinds, dest)
                 add(f"{variant.name}:{kinds}{dest}", write, reads, result)
-
-
