@@ -43,7 +43,7 @@ class FastJit(Lazy):
         image = self.engine.image(
             "functions",
             [self.digest, *map(str, bodies)],
-            lambda: group_unit(self.parsed, self.layout, self.places, bodies),
+            lambda: group_unit(self.parsed, self.layout, self.places, bodies, vectorised=False),
             0,
         )
         code = load(image, (ENTRIES_SYMBOL,), runtime_imports())

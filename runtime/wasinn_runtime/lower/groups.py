@@ -25,6 +25,7 @@ def group_unit(
     places: Mapping[int, int],
     bodies: Mapping[int, Body],
     loop: int | None = None,
+    vectorised: bool = True,
 ) -> str:
     """The functions, and a table of their entries in the order given.
 
@@ -34,13 +35,14 @@ def group_unit(
         places: which FuncRef belongs to a function that can be reached by reference.
         bodies: the decoded, validated bodies by function index, imports counted.
         loop: a loop of the first function, from 0, that the last entry of the table is for.
+        vectorised: LLVM will vectorise loops.
 
     Raises:
         Invalid: a function would become far more IR than its size explains.
     """
     parts = [preamble()]
     parts.extend(
-        lower_function(module, layout, places, index, body, bodies)
+        lower_function(module, layout, places, index, body, bodies, vectorised)
         for index, body in bodies.items()
     )
     if loop is not None:

@@ -99,6 +99,7 @@ class Lowering:
         index: int,
         body: Body,
         unit: Container[int] | None,
+        vectorised: bool = True,
     ) -> None:
         self.module = module
         self.unit = unit
@@ -123,7 +124,7 @@ class Lowering:
         self.locals = [*self.type.params]
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
-        self._guards = guarded_loops(module, self.locals, body)
+        self._guards = guarded_loops(module, self.locals, body) if vectorised else {}
         self.makes_tail_calls = False
         self.tries: list[Try] = []
         self.has_pads = False
@@ -645,6 +646,7 @@ def lower_function(
     index: int,
     body: Body,
     unit: Container[int] | None = None,
+    vectorised: bool = True,
 ) -> str:
     """The LLVM IR text of one validated function.
 
@@ -655,6 +657,7 @@ def lower_function(
         index: the function's index, imports first.
         body: its decoded body, after validation.
         unit: the functions that are compiled together; None for the whole module.
+        vectorised: LLVM will vectorise loops, so that it is worth to lower some of them twice.
 
     Returns:
         One ``define``; it refers to other functions by ``native_name``.
@@ -662,4 +665,4 @@ def lower_function(
     Raises:
         Invalid: it would become far more IR than its size explains.
     """
-    return Lowering(module, layout, places, index, body, unit).run()
+    return Lowering(module, layout, places, index, body, unit, vectorised).run()
