@@ -53,7 +53,7 @@ def test_memories_may_be_collected_while_another_is_made() -> None:
         import faulthandler, gc
         faulthandler.dump_traceback_later(40, exit=True)
         from wasinn_runtime import Engine, Limits, MemoryType
-        from wasinn_runtime.machine import memory
+        from wasinn_runtime.machine import memory, places
         core = Engine().core
         class Cycle:
             def __init__(self):
@@ -62,7 +62,7 @@ def test_memories_may_be_collected_while_another_is_made() -> None:
         gc.disable()
         for late in range(1, 40):
             Cycle()
-            while memory._arenas._free:
+            while places.ARENAS._free:
                 Cycle()
             gc.set_threshold(gc.get_count()[0] + late)
             gc.enable()

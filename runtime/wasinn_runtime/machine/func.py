@@ -4,37 +4,43 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from wasinn_runtime.abi.layout import Activation, CodeEntry, FuncRef, HostContext, slot_cells
-from wasinn_runtime.errors import ValueRangeError
+from wasinn_runtime.errors import Internal, ValueRangeError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.exceptions import WasmException
 from wasinn_runtime.machine.values import from_slots, result_slots, to_slots
+from wasinn_runtime.spec.limits import MAX_PARAMS, MAX_RESULTS
 from wasinn_runtime.spec.types import FuncType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.instance import Caller
     from wasinn_runtime.machine.store import Store
 
-__all__ = ["DISPATCH_ADDRESS", "Func", "HostFunction", "host_reference"]
-
-_INTEGERS = (ValType.I32, ValType.I64)
-
+__all__ = ["DISPATCH_ADDRESS", "Func", "HostFunction", "host_references"]
 
 # Slots hold little-endian values; what a 4-byte one leaves of its slot does not matter.
-_FORMATS = {ValType.I32: "i4x", ValType.I64: "q", ValType.F32: "f4x", ValType.F64: "d"}
+_SIGNED = {ValType.I32: "i4x", ValType.I64: "q", ValType.F32: "f4x", ValType.F64: "d"}
+_UNSIGNED = {**_SIGNED, ValType.I32: "I4x", ValType.I64: "Q"}
 _FIRST = Activation.SLOTS // 8
+_HOST_BYTES = HostContext.BYTES + CodeEntry.BYTES + FuncRef.BYTES
 
 
 @cache
-def _codec(types: tuple[ValType, ...]) -> struct.Struct | None:
+def _codec(types: tuple[ValType, ...], unsigned: bool = False) -> struct.Struct | None:
     """Packs values of these types into slots; None when they are not all numbers."""
-    if not all(t in _FORMATS for t in types):
+    formats = _UNSIGNED if unsigned else _SIGNED
+    if not all(t in formats for t in types):
         return None
-    return struct.Struct("<" + "".join(_FORMATS[t] for t in types))
+    return struct.Struct("<" + "".join(formats[t] for t in types))
+
+
+# Takes the arguments from the slots, calls, and puts the results there.
+Run: TypeAlias = "Callable[[native.Cells], None]"
 
 
 class HostFunction:
@@ -47,20 +53,12 @@ class HostFunction:
         name: for messages.
         caller: passed as first argument, if the function wants it.
         unsigned: integer arguments arrive unsigned.
+
+    Attributes:
+        run: takes the arguments from the slots, calls, and puts the results there.
     """
 
-    __slots__ = (
-        "_caller",
-        "_cells",
-        "_function",
-        "_largest",
-        "_masks",
-        "_simple",
-        "_store",
-        "_type",
-        "_unsigned",
-        "name",
-    )
+    __slots__ = ("_store", "run")
 
     def __init__(
         self,
@@ -71,45 +69,23 @@ class HostFunction:
         caller: Caller | None,
         unsigned: bool,
     ) -> None:
-        self._store = store
-        self._type = type
-        self._function = function
-        self._caller = caller
-        self.name = name
-        self._unsigned = unsigned
-        self._cells = slot_cells(type.params)
-        # The common case of system interfaces: integers as they are, at most one integer back.
-        self._simple = unsigned and all(t in _INTEGERS for t in type.params)
-        self._masks = [0xFFFFFFFF if t is ValType.I32 else (1 << 64) - 1 for t in type.params]
-        self._largest = -1
-        if len(type.results) == 1:
-            self._largest = {ValType.I32: 0x7FFFFFFF, ValType.I64: (1 << 63) - 1}.get(
-                type.results[0], -1
-            )
-
-    def run(self, slots: ctypes._Pointer[ctypes.c_uint64]) -> None:
-        """Take the arguments from the slots, call, put the results there."""
-        ty = self._type
-        bits = slots[: self._cells]
-        arguments: list[object]
-        if self._simple:  # what an i32 leaves of its slot is anything
-            arguments = [bit & mask for bit, mask in zip(bits, self._masks, strict=True)]
+        # Weak, since the store keeps its host functions.
+        self._store = weakref.ref(store)
+        called = function if caller is None else partial(function, caller)
+        results = _Results(self._store, type, name)
+        arguments = _codec(type.params, unsigned)
+        self.run: Run
+        if arguments is None:
+            self.run = _run_any(called, type.params, unsigned, results)
+        elif len(type.results) == 1 and (result := _codec(type.results)) is not None:
+            self.run = _run_for_number(called, arguments.unpack_from, result.pack_into, results)
         else:
-            arguments = self._values(bits)
-        if self._caller is None:
-            result = self._function(*arguments)
-        else:
-            result = self._function(self._caller, *arguments)
-        if type(result) is int and 0 <= result <= self._largest:
-            slots[0] = result
-            return
-        for i, value in enumerate(result_slots(self._store, ty, result, self.name)):
-            slots[i] = value
+            self.run = _run_with_numbers(called, arguments.unpack_from, results)
 
     def throw(self, error: WasmException) -> int:
         """Have the guest get an exception; one of another store is no more than a failure."""
-        store = self._store
         try:
+            store = _alive(self._store)
             if error.tag.store is store:
                 store.exceptions.pass_in(store, error)
                 return native.THROWN
@@ -118,20 +94,99 @@ class HostFunction:
             native.pending.error = failed
         return 0
 
-    def _values(self, bits: list[int]) -> list[object]:
-        values = from_slots(self._store, self._type.params, bits)
-        if not self._unsigned:
-            return values
-        return [
-            value & mask if t in _INTEGERS and isinstance(value, int) else value
-            for t, value, mask in zip(self._type.params, values, self._masks, strict=True)
-        ]
+
+def _alive(store: weakref.ref[Store]) -> Store:
+    found = store()
+    if found is None:
+        raise Internal("a host function was called after its store was gone")
+    return found
 
 
-def _dispatch(entry: HostFunction, slots: ctypes._Pointer[ctypes.c_uint64]) -> int:
+class _Results:
+    """Puts results of any type into the slots, or says what is wrong with them."""
+
+    __slots__ = ("name", "store", "type")
+
+    def __init__(self, store: weakref.ref[Store], type: FuncType, name: str) -> None:
+        self.store = store
+        self.type = type
+        self.name = name
+
+    def put(self, slots: native.Cells, value: object) -> None:
+        for i, bits in enumerate(result_slots(_alive(self.store), self.type, value, self.name)):
+            slots[i] = bits
+
+
+def _run_for_number(
+    function: Callable[..., object],
+    unpack: Callable[[native.Cells], tuple[object, ...]],
+    pack: Callable[..., None],
+    results: _Results,
+) -> Run:
+    def run(slots: native.Cells) -> None:
+        value = function(*unpack(slots))
+        try:
+            pack(slots, 0, value)
+        except (struct.error, OverflowError):  # unsigned integers, mistakes
+            results.put(slots, value)
+
+    return run
+
+
+def _run_with_numbers(
+    function: Callable[..., object],
+    unpack: Callable[[native.Cells], tuple[object, ...]],
+    results: _Results,
+) -> Run:
+    is_something_due = bool(results.type.results)
+
+    def run(slots: native.Cells) -> None:
+        value = function(*unpack(slots))
+        if is_something_due or value is not None:
+            results.put(slots, value)
+
+    return run
+
+
+def _run_any(
+    function: Callable[..., object],
+    params: tuple[ValType, ...],
+    unsigned: bool,
+    results: _Results,
+) -> Run:
+    cells = slot_cells(params)
+
+    def run(slots: native.Cells) -> None:
+        values = from_slots(_alive(results.store), params, slots[:cells])
+        if unsigned:
+            values = [
+                value & _MASKS[t] if isinstance(value, int) and t in _MASKS else value
+                for t, value in zip(params, values, strict=True)
+            ]
+        results.put(slots, function(*values))
+
+    return run
+
+
+_MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: (1 << 64) - 1}
+
+# Slots lie on the guest's stack, at a few addresses again and again.
+_views: dict[int, native.Cells] = {}
+_MOST_VIEWS = 4096
+_SLOTS_TYPE = ctypes.c_uint64 * (2 * max(MAX_PARAMS, MAX_RESULTS))
+
+
+def _view(address: int) -> native.Cells:
+    if len(_views) >= _MOST_VIEWS:
+        _views.clear()
+    found = _views[address] = _SLOTS_TYPE.from_address(address)
+    return found
+
+
+def _dispatch(entry: HostFunction, address: int) -> int:
     """Every call from a guest to Python comes through here. No exception may cross native code."""
     try:
-        entry.run(slots)
+        entry.run(_views.get(address) or _view(address))
     except WasmException as error:
         return entry.throw(error)
     except BaseException as error:
@@ -140,30 +195,35 @@ def _dispatch(entry: HostFunction, slots: ctypes._Pointer[ctypes.c_uint64]) -> i
     return native.SUCCESS
 
 
-_dispatch_callback = native.DISPATCH_TYPE(_dispatch)
+_dispatch_callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(_dispatch)
 # What the core calls for every function written in Python.
 DISPATCH_ADDRESS = ctypes.cast(_dispatch_callback, ctypes.c_void_p).value or 0
 
 
-def host_reference(store: Store, entry: HostFunction, type: FuncType) -> int:
-    """A FuncRef for a Python function; it and the entry live as long as the store."""
-    _, spill = store.engine.trampolines(type)
+def host_references(store: Store, entries: Sequence[tuple[HostFunction, FuncType]]) -> list[int]:
+    """FuncRefs for Python functions; they and the entries live as long as the store."""
     array = store.core.addresses["wasinn_host_call"]
-    cells = native.buffer(HostContext.BYTES + CodeEntry.BYTES + FuncRef.BYTES)
+    cells = native.buffer(_HOST_BYTES * len(entries))
     context = ctypes.addressof(cells)
-    cells[HostContext.STORE // 8] = store.context
-    code = HostContext.BYTES // 8
-    cells[code + CodeEntry.NATIVE // 8] = spill
-    cells[code + CodeEntry.ARRAY // 8] = array
-    cells[code + CodeEntry.TOKEN // 8] = id(entry)
-    reference = code + CodeEntry.BYTES // 8
-    cells[reference + FuncRef.NATIVE // 8] = spill
-    cells[reference + FuncRef.CONTEXT // 8] = context
-    cells[reference + FuncRef.SIGNATURE // 8] = store.engine.signature(type)
-    cells[reference + FuncRef.ARRAY // 8] = array
-    cells[reference + FuncRef.ENTRY // 8] = context + 8 * code
-    store.keep((cells, entry))
-    return context + 8 * reference
+    references = []
+    at = 0
+    for entry, ty in entries:
+        _, spill = store.engine.trampolines(ty)
+        cells[at + HostContext.STORE // 8] = store.context
+        code = at + HostContext.BYTES // 8
+        cells[code + CodeEntry.NATIVE // 8] = spill
+        cells[code + CodeEntry.ARRAY // 8] = array
+        cells[code + CodeEntry.TOKEN // 8] = id(entry)
+        reference = code + CodeEntry.BYTES // 8
+        cells[reference + FuncRef.NATIVE // 8] = spill
+        cells[reference + FuncRef.CONTEXT // 8] = context + 8 * at
+        cells[reference + FuncRef.SIGNATURE // 8] = store.engine.signature(ty)
+        cells[reference + FuncRef.ARRAY // 8] = array
+        cells[reference + FuncRef.ENTRY // 8] = context + 8 * code
+        references.append(context + 8 * reference)
+        at += _HOST_BYTES // 8
+    store.keep((cells, entries))
+    return references
 
 
 class Func:
@@ -180,7 +240,8 @@ class Func:
     def __init__(self, store: Store, type: FuncType, function: Callable[..., object]) -> None:
         name = getattr(function, "__name__", "host function")
         entry = HostFunction(store, type, function, name, None, False)
-        self._adopt(store, type, host_reference(store, entry, type))
+        (reference,) = host_references(store, [(entry, type)])
+        self._adopt(store, type, reference)
 
     def _adopt(self, store: Store, type: FuncType, reference: int) -> None:
         self.store = store

@@ -6,16 +6,16 @@ Source: WebAssembly core specification 2.0, section 4.5.4 (instantiation).
 from __future__ import annotations
 
 import ctypes
-import operator
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
+from wasinn_runtime.abi.layout import FuncRef, VMContext
 from wasinn_runtime.binary.module import ConstExpr, Import, ParsedModule, SegmentMode
 from wasinn_runtime.errors import LinkError, Trap, UsageError
 from wasinn_runtime.machine import native
-from wasinn_runtime.machine.func import Func, HostFunction, host_reference
+from wasinn_runtime.machine.blueprint import Blueprint, CompiledModule, blueprint_of, evaluate
+from wasinn_runtime.machine.func import Func, HostFunction, host_references
 from wasinn_runtime.machine.globals import Global
 from wasinn_runtime.machine.hostfunc import HostFunc
 from wasinn_runtime.machine.interrupt import Interrupt
@@ -35,48 +35,23 @@ from wasinn_runtime.spec.types import (
     ValType,
 )
 
-__all__ = ["Caller", "CompiledModule", "Exports", "Extern", "Instance"]
+__all__ = ["Caller", "Exports", "Extern", "Instance"]
 
 Extern = Func | Memory | Table | Global | Tag
-_FUNCREF_CELLS = FuncRef.BYTES // 8
 _CELL = 0xFFFFFFFFFFFFFFFF
-# What constant expressions may compute.
-_ARITHMETIC = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
-
-
-class CompiledModule(Protocol):
-    """What instantiation needs of an engine's module.
-
-    Attributes:
-        parsed: the decoded module.
-        layout: of its VMContext.
-        escaping: functions that can be reached by reference, in the order of their FuncRefs.
-        entries_address: address of the CodeEntry of the first defined function.
-        interpreted: whether an interpreter runs it.
-        signatures: the process-wide number of each type.
-        data_address: address of the module's bytes.
-    """
-
-    parsed: ParsedModule
-    layout: VMLayout
-    escaping: Sequence[int]
-    entries_address: int
-    interpreted: bool
-    signatures: Sequence[int]
-    data_address: int
 
 
 class Caller:
     """What a host function sees of the instance that calls it. One per importing instance."""
 
-    __slots__ = ("_instance", "_memory", "_store", "interrupt")
+    __slots__ = ("_memory", "_parts", "_store", "interrupt")
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, store: Store, parts: _Parts) -> None:
         # Weak, since the store keeps its host functions and through them this object.
-        self._store = weakref.ref(instance.store)
-        self._instance = weakref.ref(instance)
+        self._store = weakref.ref(store)
+        self._parts = parts
         self._memory: Memory | None = None
-        self.interrupt: Interrupt = instance.store.interrupt
+        self.interrupt: Interrupt = store.interrupt
 
     @property
     def store(self) -> Store:
@@ -92,14 +67,15 @@ class Caller:
             found = self.get("memory")
             if not isinstance(found, Memory):
                 return None
-            # Without the store, so that the store can go: a host function needs the region only.
-            self._memory = found
+            self._memory = found.without_store()
         return self._memory
 
     def get(self, name: str) -> Extern | None:
         """An export of the calling instance, or None."""
-        instance = self._instance()
-        return None if instance is None else instance.exports.get(name)
+        try:
+            return self._parts.export(self.store, name)
+        except KeyError:
+            return None
 
 
 class Exports(Mapping[str, Extern]):
@@ -109,14 +85,15 @@ class Exports(Mapping[str, Extern]):
     gives the precise union.
     """
 
-    def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+    def __init__(self, store: Store, parts: _Parts) -> None:
+        self._store = store
+        self._parts = parts
         self._made: dict[str, Extern] = {}
 
     def __getitem__(self, name: str) -> Extern:
         made = self._made.get(name)
         if made is None:
-            made = self._made[name] = self._instance.make_export(name)
+            made = self._made[name] = self._parts.export(self._store, name)
         return made
 
     def __getattr__(self, name: str) -> Any:
@@ -129,13 +106,66 @@ class Exports(Mapping[str, Extern]):
             raise AttributeError(f"the module exports no {name!r}; it exports {known}") from None
 
     def __iter__(self) -> Iterator[str]:
-        return (e.name for e in self._instance.module.parsed.exports)
+        return iter(self._parts.blueprint.exports)
 
     def __len__(self) -> int:
-        return len(self._instance.module.parsed.exports)
+        return len(self._parts.blueprint.exports)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self]
+
+
+class _Parts:
+    """What an instance consists of. Its store keeps it, so that it does not keep the store."""
+
+    __slots__ = ("blueprint", "context", "funcs", "global_cells", "memories", "tables", "tags")
+
+    def __init__(self, blueprint: Blueprint, context: int) -> None:
+        self.blueprint = blueprint
+        self.context = context
+        self.funcs: list[int] = []
+        self.memories: list[MemoryRegion] = []
+        self.tables: list[TableRegion] = []
+        self.global_cells: list[int] = []
+        self.tags: list[Tag] = []
+
+    def reference(self, index: int) -> int:
+        """The address of a function's FuncRef."""
+        if index < len(self.funcs):
+            return self.funcs[index]
+        return self.context + self.blueprint.references[index]
+
+    def global_bits(self, index: int) -> int:
+        cells = (ctypes.c_uint64 * 2).from_address(self.global_cells[index])
+        is_vector = self.blueprint.parsed.globals_[index].value is ValType.V128
+        return cells[0] | cells[1] << 64 if is_vector else cells[0]
+
+    def evaluate(self, expression: ConstExpr) -> int:
+        """The bits of a constant expression."""
+        return evaluate(expression, self.global_bits, self.reference)
+
+    def place(self, expression: ConstExpr, address: ValType) -> int:
+        """Where an active segment goes."""
+        return self.evaluate(expression) & (_CELL if address is ValType.I64 else 0xFFFFFFFF)
+
+    def export(self, store: Store, name: str) -> Extern:
+        """The export of that name, as an object.
+
+        Raises:
+            KeyError: there is none.
+        """
+        export = self.blueprint.exports[name]
+        index = export.index
+        if export.kind is ExternKind.FUNC:
+            return Func.at(store, self.reference(index))
+        if export.kind is ExternKind.MEMORY:
+            return Memory.of_region(store, self.memories[index])
+        if export.kind is ExternKind.TABLE:
+            return Table.of_region(store, self.tables[index])
+        if export.kind is ExternKind.TAG:
+            return self.tags[index]
+        ty = self.blueprint.parsed.globals_[index]
+        return Global.at(store, ty, self.global_cells[index])
 
 
 class Instance:
@@ -157,33 +187,37 @@ class Instance:
     ) -> None:
         self.store = store
         self.module = module
-        parsed, layout = module.parsed, module.layout
+        blueprint = blueprint_of(module)
+        parsed, layout = blueprint.parsed, blueprint.layout
         _check_imports(store, parsed, imports)
         self._cells = native.buffer(layout.total_bytes + 16)
-        store.keep((self._cells, module))
+        self.context = context = (ctypes.addressof(self._cells) + 15) & ~15
+        self._first = (context - ctypes.addressof(self._cells)) // 8
+        ctypes.memmove(context, ctypes.addressof(blueprint.cells), layout.total_bytes)
+        self._put(VMContext.STORE, store.context)
         if module.interpreted:
             store.provide_stacks()
-        self.context = (ctypes.addressof(self._cells) + 15) & ~15
-        self._first = (self.context - ctypes.addressof(self._cells)) // 8
-        self.exports = Exports(self)
-        self._put(VMContext.STORE, store.context, module.entries_address)
-        self._put(layout.signatures_at, *module.signatures)
-        self._elements: list[ctypes.Array[ctypes.c_uint64] | None] = []
-        self._funcs: list[int] = []
-        self.memories: list[MemoryRegion] = []
-        self.tables: list[TableRegion] = []
-        self.global_cells: list[int] = []
-        self.tags: list[Tag] = []
-        self._link(imports)
-        self._make_funcrefs()
+        self._blueprint = blueprint
+        self._parts = parts = _Parts(blueprint, context)
+        store.keep((self._cells, module, parts))
+        self.exports = Exports(store, parts)
+        if imports:
+            self._link(imports)
+        blueprint.fill_funcrefs(self._cells, self._first, context)
         self._make_resources()
-        self._make_tags()
+        if parsed.tag_indices:
+            self._make_tags()
         self._init_globals()
         self._init_tables()
-        self._init_elements()
+        try:
+            self._init_elements()
+        except Trap:
+            for memory in parts.memories[parsed.imported_memories :]:
+                memory.forget_image()
+            raise
         self._init_data()
         if parsed.start is not None:
-            self._function(parsed.start)()
+            Func.at(store, parts.reference(parsed.start))()
 
     # -- building --------------------------------------------------------------------------------
 
@@ -192,183 +226,119 @@ class Instance:
         self._cells[start : start + len(values)] = [*values]
 
     def _link(self, imports: Sequence[Extern | HostFunc]) -> None:
-        layout = self.module.layout
+        layout, store, parts = self._blueprint.layout, self.store, self._parts
         caller: Caller | None = None
-        for wanted, given in zip(self.module.parsed.imports, imports, strict=True):
+        hosts: list[tuple[HostFunction, FuncType]] = []
+        places: list[int] = []  # of the hosts among the functions
+        for wanted, given in zip(self._blueprint.parsed.imports, imports, strict=True):
             if isinstance(given, HostFunc):
                 if caller is None and given.access_caller:
-                    caller = Caller(self)
+                    caller = Caller(store, parts)
                 entry = HostFunction(
-                    self.store,
+                    store,
                     given.type,
                     given.function,
                     f"{wanted.module}.{wanted.name}",
                     caller if given.access_caller else None,
                     given.unsigned,
                 )
-                self._funcs.append(host_reference(self.store, entry, given.type))
+                hosts.append((entry, given.type))
+                places.append(len(parts.funcs))
+                parts.funcs.append(0)
             elif isinstance(given, Func):
-                self._funcs.append(given.reference)
+                parts.funcs.append(given.reference)
             elif isinstance(given, Memory):
-                self.memories.append(given.region)
-                if given.store is not self.store:
-                    self.store.keep(given.region)
+                parts.memories.append(given.region)
+                if given.store is not store:
+                    store.keep(given.region)
             elif isinstance(given, Table):
-                self.tables.append(given.region)
+                parts.tables.append(given.region)
             elif isinstance(given, Tag):
-                self.tags.append(given)
+                parts.tags.append(given)
             else:
-                self._put(layout.imported_global(len(self.global_cells)), given.cell)
-                self.global_cells.append(given.cell)
-        for i, reference in enumerate(self._funcs):
-            copy = (ctypes.c_uint64 * _FUNCREF_CELLS).from_address(reference)
-            self._put(layout.imported_function(i), *copy)
-
-    def _make_funcrefs(self) -> None:
-        module, parsed = self.module, self.module.parsed
-        imported = parsed.imported_functions
-        values: list[int] = []
-        self._references: dict[int, int] = {}
-        at = self.context + module.layout.funcrefs_at
-        for index in module.escaping:
-            if index < imported:
-                self._references[index] = self._funcs[index]
-                values.extend((ctypes.c_uint64 * _FUNCREF_CELLS).from_address(self._funcs[index]))
-            else:
-                self._references[index] = at
-                entry = module.entries_address + (index - imported) * CodeEntry.BYTES
-                native_entry, array = (ctypes.c_uint64 * 2).from_address(entry)
-                signature = module.signatures[parsed.type_indices[index]]
-                values.extend((native_entry, self.context, signature, array, entry, 0))
-            at += FuncRef.BYTES
-        self._put(module.layout.funcrefs_at, *values)
+                self._put(layout.imported_global(len(parts.global_cells)), given.cell)
+                parts.global_cells.append(given.cell)
+        if hosts:
+            for place, reference in zip(places, host_references(store, hosts), strict=True):
+                parts.funcs[place] = reference
+        for i, reference in enumerate(parts.funcs):
+            to = self.context + layout.imported_function(i)
+            ctypes.memmove(to, reference, FuncRef.BYTES)
+            offset = self._blueprint.references.get(i)
+            if offset is not None:
+                ctypes.memmove(self.context + offset, reference, FuncRef.BYTES)
 
     def _make_resources(self) -> None:
-        parsed, layout, store = self.module.parsed, self.module.layout, self.store
-        for ty in parsed.memories[parsed.imported_memories :]:
-            self.memories.append(store.new_memory(ty))
+        blueprint, parts, store = self._blueprint, self._parts, self.store
+        parsed, layout = blueprint.parsed, blueprint.layout
+        defined = parsed.memories[parsed.imported_memories :]
+        for ty, image in zip(defined, blueprint.images(), strict=True):
+            parts.memories.append(store.new_memory(ty, image))
         for table in parsed.tables[parsed.imported_tables :]:
-            self.tables.append(store.new_table(table))
-        for i, memory in enumerate(self.memories):
+            parts.tables.append(store.new_table(table))
+        for i, memory in enumerate(parts.memories):
             self._put(layout.memory(i), memory.base, memory.definition)
-        for i, region in enumerate(self.tables):
+        for i, region in enumerate(parts.tables):
             self._put(layout.table(i), region.base, region.definition)
 
     def _make_tags(self) -> None:
-        parsed = self.module.parsed
-        for index in range(len(self.tags), len(parsed.tag_indices)):
-            self.tags.append(Tag(self.store, parsed.tag_type(index), f"tag {index}"))
-        self._put(self.module.layout.tags_at, *(tag.definition for tag in self.tags))
+        parsed, tags = self._blueprint.parsed, self._parts.tags
+        for index in range(len(tags), len(parsed.tag_indices)):
+            tags.append(Tag(self.store, parsed.tag_type(index), f"tag {index}"))
+        self._put(self._blueprint.layout.tags_at, *(tag.definition for tag in tags))
 
     def _init_globals(self) -> None:
-        layout = self.module.layout
-        for i, definition in enumerate(self.module.parsed.global_defs):
-            cell = self.context + layout.defined_global(i)
-            value = self._evaluate(definition.init)
-            self._put(layout.defined_global(i), value & _CELL, value >> 64)
-            self.global_cells.append(cell)
-            if definition.type.value.base is ValType.EXNREF:
-                self.store.exceptions.add_cell(cell)
+        blueprint, parts = self._blueprint, self._parts
+        parts.global_cells += [self.context + offset for offset in blueprint.global_offsets]
+        for i, expression in blueprint.global_inits:
+            value = parts.evaluate(expression)
+            self._put(blueprint.global_offsets[i], value & _CELL, value >> 64)
+        for i in blueprint.exception_globals:
+            self.store.exceptions.add_cell(self.context + blueprint.global_offsets[i])
 
     def _init_tables(self) -> None:
-        parsed = self.module.parsed
-        defined = self.tables[parsed.imported_tables :]
+        parsed, parts = self._blueprint.parsed, self._parts
+        defined = parts.tables[parsed.imported_tables :]
         for region, init in zip(defined, parsed.table_inits, strict=True):
-            bits = 0 if init is None else self._evaluate(init)
+            bits = 0 if init is None else parts.evaluate(init)
             if bits:
                 region.fill(bits)
 
-    def _evaluate(self, expression: ConstExpr) -> int:
-        """The bits of a constant expression: a slot, or 128 of a vector."""
-        stack: list[int] = []
-        for row, immediate, _ in expression:
-            family = row.meaning[0]
-            if family == "int":
-                assert row.results is not None
-                mask = 0xFFFFFFFF if row.results[0] is ValType.I32 else _CELL
-                second, first = stack.pop(), stack.pop()
-                stack.append(_ARITHMETIC[row.meaning[1]](first, second) & mask)
-            elif family == "ref.null":
-                stack.append(0)
-            elif family == "global.get":
-                assert isinstance(immediate, int)
-                stack.append(self._global_bits(immediate))
-            elif family == "ref.func":
-                assert isinstance(immediate, int)
-                stack.append(self._references[immediate])
-            else:  # a constant of any type
-                assert isinstance(immediate, int), row.name
-                is_vector = row.results == (ValType.V128,)
-                stack.append(immediate & (_CELL << 64 | _CELL if is_vector else _CELL))
-        (result,) = stack
-        return result
-
-    def _global_bits(self, index: int) -> int:
-        cells = (ctypes.c_uint64 * 2).from_address(self.global_cells[index])
-        is_vector = self.module.parsed.globals_[index].value is ValType.V128
-        return cells[0] | cells[1] << 64 if is_vector else cells[0]
-
-    def _place(self, expression: ConstExpr, address: ValType) -> int:
-        """Where an active segment goes."""
-        return self._evaluate(expression) & (_CELL if address is ValType.I64 else 0xFFFFFFFF)
-
     def _init_elements(self) -> None:
-        layout = self.module.layout
-        for i, segment in enumerate(self.module.parsed.elements):
-            values = [self._evaluate(expression) for expression in segment.init]
+        blueprint, parts, context = self._blueprint, self._parts, self.context
+        for i, segment in enumerate(blueprint.elements):
+            if segment.functions is not None:
+                values = [context + offset for offset in segment.functions]
+            else:
+                values = [parts.evaluate(expression) for expression in segment.init]
             if segment.mode is SegmentMode.ACTIVE:
-                table = self.tables[segment.table]
-                at = self._place(segment.at, table.type.address)
+                table = parts.tables[segment.table]
+                at = segment.at
+                if at is None:
+                    at = parts.place(segment.at_expression, table.type.address)
                 if at + len(values) > table.size:
                     raise Trap(TrapCode.OUT_OF_BOUNDS_TABLE_ACCESS.text)
                 (ctypes.c_uint64 * len(values)).from_address(table.base + 8 * at)[:] = [*values]
             elif segment.mode is SegmentMode.PASSIVE:
                 kept = (ctypes.c_uint64 * len(values))(*values)
                 self.store.keep(kept)
-                self._put(layout.element_segment(i), ctypes.addressof(kept), len(values))
+                self._put(blueprint.layout.element_segment(i), ctypes.addressof(kept), len(values))
 
     def _init_data(self) -> None:
-        module, layout = self.module, self.module.layout
-        for i, segment in enumerate(module.parsed.data_segments):
-            length = segment.end - segment.start
-            source = module.data_address + segment.start
+        blueprint, parts = self._blueprint, self._parts
+        for i, segment in enumerate(blueprint.parsed.data_segments):
             if segment.mode is SegmentMode.PASSIVE:
-                self._put(layout.data_segment(i), source, length)
                 continue
-            memory = self.memories[segment.memory]
-            at = self._place(segment.at, memory.type.address)
+            memory = parts.memories[segment.memory]
+            if i < blueprint.fixed_data and memory.is_initialised:
+                continue
+            at = blueprint.data_at[i]
+            if at is None:
+                at = parts.place(segment.at, memory.type.address)
+            length = segment.end - segment.start
             if at + length > memory.byte_length:
                 raise Trap(TrapCode.OUT_OF_BOUNDS_MEMORY_ACCESS.text)
-            ctypes.memmove(memory.base + at, source, length)
-            self._put(layout.data_segment(i), source, 0)
-
-    # -- using -----------------------------------------------------------------------------------
-
-    def _function(self, index: int) -> Func:
-        return Func.at(self.store, self._references[index])
-
-    def make_export(self, name: str) -> Extern:
-        """The export of that name, as an object.
-
-        Raises:
-            KeyError: there is none.
-        """
-        parsed = self.module.parsed
-        for export in parsed.exports:
-            if export.name == name:
-                break
-        else:
-            raise KeyError(name)
-        index = export.index
-        if export.kind is ExternKind.FUNC:
-            return self._function(index)
-        if export.kind is ExternKind.MEMORY:
-            return Memory.of_region(self.store, self.memories[index])
-        if export.kind is ExternKind.TABLE:
-            return Table.of_region(self.store, self.tables[index])
-        if export.kind is ExternKind.TAG:
-            return self.tags[index]
-        return Global.at(self.store, parsed.globals_[index], self.global_cells[index])
+            ctypes.memmove(memory.base + at, self.module.data_address + segment.start, length)
 
 
 # --- matching imports -----------------------------------------------------------------------------

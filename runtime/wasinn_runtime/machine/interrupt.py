@@ -114,6 +114,9 @@ def _close_pipe(*descriptors: int) -> None:
             os.close(fd)
 
 
+_MOST_DONE = 64
+
+
 class _Clock:
     """One thread for all deadlines of the process, started when first needed."""
 
@@ -122,14 +125,26 @@ class _Clock:
         self._heap: list[tuple[float, int, Deadline]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        self._done = 0  # how many in the heap are over, at least
 
     def add(self, deadline: Deadline) -> None:
         with self._condition:
-            heapq.heappush(self._heap, (deadline.at_s, next(self._numbers), deadline))
+            entry = (deadline.at_s, next(self._numbers), deadline)
+            heapq.heappush(self._heap, entry)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="wasinn-clock", daemon=True)
                 self._thread.start()
-            self._condition.notify()
+            if self._heap[0] is entry:
+                self._condition.notify()
+
+    def forget(self) -> None:
+        """A deadline that was added is done; the heap shall not grow by what is."""
+        with self._condition:
+            self._done += 1
+            if self._done > _MOST_DONE and 2 * self._done > len(self._heap):
+                self._heap = [entry for entry in self._heap if not entry[2].done]
+                heapq.heapify(self._heap)
+                self._done = 0
 
     def _run(self) -> None:
         while True:
@@ -185,6 +200,8 @@ class Deadline:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self.done = True
+        if self._timeout_s is not None:
+            _clock.forget()
 
     def expire(self) -> None:
         with self._lock:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.errors import LinkError, UsageError
+from wasinn_runtime.machine.blueprint import CompiledModule
 from wasinn_runtime.machine.hostfunc import HostFunc
-from wasinn_runtime.machine.instance import CompiledModule, Extern, Instance
+from wasinn_runtime.machine.instance import Extern, Instance
 from wasinn_runtime.machine.store import Compiler, Store
 from wasinn_runtime.spec.types import FuncType
 

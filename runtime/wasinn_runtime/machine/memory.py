@@ -1,89 +1,42 @@
 """Linear memories: guard pages around an immovable base.
 
-Each 32-bit memory owns a place in an arena: 8 GiB of address space, of which only its current
-pages are open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access faults and
-the core's handler turns that into a trap. Code checks accesses of 64-bit memories itself, which
-have address space of their own. Growth opens pages; the base never moves, so views stay valid.
+Each 32-bit memory owns a place in an arena (places.py): 8 GiB of address space, of which only its
+current pages are open. Any 32-bit index plus any 32-bit offset stays inside, so a stray access
+faults and the core's handler turns that into a trap. Code checks accesses of 64-bit memories
+itself, which have address space of their own. Growth opens pages; the base never moves, so views
+stay valid.
 """
 
 from __future__ import annotations
 
 import ctypes
 import struct
-import threading
-from collections.abc import Callable
-from functools import partial
+import weakref
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.abi.layout import MAX_ARENAS, MemoryDef
+from wasinn_runtime.abi.layout import MemoryDef
 from wasinn_runtime.errors import LimitExceeded, MemoryAccessError, UsageError
 from wasinn_runtime.machine import native
+from wasinn_runtime.machine.places import ARENAS, Place
 from wasinn_runtime.machine.services import grow_shared
 from wasinn_runtime.spec.limits import MAX_MEMORY_PAGES_64
 from wasinn_runtime.spec.types import PAGE_SIZE, Limits, MemoryType, ValType
 
 if TYPE_CHECKING:
+    from wasinn_runtime.machine.image import Image
     from wasinn_runtime.machine.store import Store
 
 __all__ = ["MAX_PAGES", "Memory", "MemoryRegion"]
 
 MAX_PAGES = 65536
-# index < 4 GiB, offset < 4 GiB, and an access of at most 64 bytes.
-_PLACE_BYTES = (8 << 30) + PAGE_SIZE
-_PLACES_PER_ARENA = 128
 _U8, _U16, _U32, _U64 = (struct.Struct(f"<{letter}") for letter in "BHIQ")
 
-
-class _Arenas:
-    """Address space for memories, taken in large pieces that the fault handler knows."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._free: list[int] = []
-        self._count = 0
-
-    def take(self, core: native.Core) -> int:
-        with self._lock:
-            if not self._free:
-                self._add(core)
-            return self._free.pop()
-
-    def give_back(self, address: int) -> None:
-        """Take no lock: the garbage collector may call this in the middle of ``take``."""
-        # All of it: a guest that is stopped while its memory grows leaves more open than it owned.
-        if native.close_pages(address, _PLACE_BYTES):
-            self._free.append(address)
-
-    def _add(self, core: native.Core) -> None:
-        if self._count == MAX_ARENAS:
-            raise LimitExceeded(
-                f"{MAX_ARENAS * _PLACES_PER_ARENA} linear memories are alive in this process; "
-                "drop stores that are no longer needed"
-            )
-        places = _PLACES_PER_ARENA
-        while True:
-            try:
-                low = native.reserve(places * _PLACE_BYTES, writable=False)
-                break
-            except LimitExceeded:  # a small address space may still hold fewer
-                if places == 1:
-                    raise
-                places //= 2
-        table = core.addresses["wasinn_arenas"] + 16 * self._count
-        # The handler reads pairs until the first zero: the end first, then the start.
-        ctypes.c_uint64.from_address(table + 8).value = low + places * _PLACE_BYTES
-        ctypes.c_uint64.from_address(table).value = low
-        self._count += 1
-        self._free.extend([low + i * _PLACE_BYTES for i in reversed(range(places))])
-
-
-_arenas = _Arenas()
 
 # Address space for a 64-bit memory that may grow without end, and for one that starts with more.
 _WIDE_BYTES, _WIDEST_BYTES = 1 << 37, 1 << 40
 
 
-def _reserve_wide(start: int, most: int) -> tuple[int, int]:
+def _reserve_wide(start: int, most: int) -> native.Reservation:
     """Address space that a 64-bit memory grows in; less than it may have where there is less.
 
     Every access is checked, so that no guard pages are needed.
@@ -96,7 +49,7 @@ def _reserve_wide(start: int, most: int) -> tuple[int, int]:
         )
     while True:
         try:
-            return native.reserve(size, writable=False), size
+            return native.Reservation(size, writable=False)
         except LimitExceeded:
             if size // 2 < max(start, PAGE_SIZE):
                 raise
@@ -109,9 +62,22 @@ class MemoryRegion:
     Attributes:
         definition: address of the MemoryDef that generated code reads.
         base: address of byte 0.
+        is_initialised: whether it began with the image.
+
+    Args:
+        core: what grows it.
+        ty: its type.
+        max_bytes: the most it may grow to; None for what its type allows.
+        image: what it should begin with; if that can not be mapped, it begins with zeros.
     """
 
-    def __init__(self, core: native.Core, ty: MemoryType, max_bytes: int | None) -> None:
+    def __init__(
+        self,
+        core: native.Core,
+        ty: MemoryType,
+        max_bytes: int | None,
+        image: Image | None = None,
+    ) -> None:
         limits = ty.limits
         is_wide = ty.address is ValType.I64
         most = MAX_MEMORY_PAGES_64 if is_wide else MAX_PAGES
@@ -128,28 +94,35 @@ class MemoryRegion:
                 )
             allowed = min(allowed, max_bytes // PAGE_SIZE)
         self.type = ty
-        if is_wide:
-            self.base, size = _reserve_wide(limits.min * PAGE_SIZE, allowed * PAGE_SIZE)
-            allowed = size // PAGE_SIZE
-            give_back: Callable[[], object] = partial(native.release, self.base, size)
-        else:
-            self.base = _arenas.take(core)
-            give_back = partial(_arenas.give_back, self.base)
-        try:
-            native.open_pages(self.base, limits.min * PAGE_SIZE)
-        except LimitExceeded:
-            give_back()
-            raise
+        self.is_initialised = False
+        length = limits.min * PAGE_SIZE
         self._cells = native.buffer(MemoryDef.BYTES)
+        self._place: native.Reservation | Place
+        if is_wide:
+            self._place = _reserve_wide(length, allowed * PAGE_SIZE)
+            allowed = self._place.byte_count // PAGE_SIZE
+            native.open_pages(self._place.address, length)
+            if image is not None:
+                self.is_initialised = image.map(self._place.address)
+        else:
+            self._place = place = ARENAS.take(core, length, image)
+            self.is_initialised = place.image is not None
+            place.cells = self._cells
+        self.base = self._place.address
         self._cells[MemoryDef.BASE // 8] = self.base
-        self._cells[MemoryDef.BYTE_LENGTH // 8] = limits.min * PAGE_SIZE
         self._cells[MemoryDef.MAX_PAGES // 8] = allowed
+        self._cells[MemoryDef.BYTE_LENGTH // 8] = length
         self.definition = ctypes.addressof(self._cells)
-        native.when_gone(self, give_back)
 
     @property
     def byte_length(self) -> int:
         return int(self._cells[1])
+
+    def forget_image(self) -> None:
+        """Begin with zeros after all."""
+        if self.is_initialised:
+            ctypes.memset(self.base, 0, self.byte_length)
+            self.is_initialised = False
 
 
 class Memory:
@@ -167,7 +140,8 @@ class Memory:
         self._adopt(store, store.new_memory(type))
 
     def _adopt(self, store: Store, region: MemoryRegion) -> None:
-        self.store = store
+        self._store: Store | None = store  # keeps it alive
+        self._weak_store = weakref.ref(store)
         self.region = region
         self._base = region.base
         self._cells = region._cells
@@ -178,6 +152,20 @@ class Memory:
         self = cls.__new__(cls)
         self._adopt(store, region)
         return self
+
+    def without_store(self) -> Memory:
+        """The same memory, as an object that does not keep the store alive."""
+        found = Memory.of_region(self.store, self.region)
+        found._store = None
+        return found
+
+    @property
+    def store(self) -> Store:
+        """The store it belongs to."""
+        store = self._weak_store()
+        if store is None:
+            raise UsageError("the memory's store is gone")
+        return store
 
     @property
     def type(self) -> MemoryType:

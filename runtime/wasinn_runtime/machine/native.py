@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,12 +20,17 @@ __all__ = [
     "SUCCESS",
     "THROWN",
     "Core",
+    "Reservation",
+    "bar_pages",
     "buffer",
     "close_pages",
+    "empty_pages",
+    "map_file",
     "open_pages",
     "pending",
     "release",
     "reserve",
+    "sparse_buffer",
     "stack_floor",
     "when_gone",
 ]
@@ -49,12 +55,18 @@ _SWEEP_TYPE = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 2)
 _PROT_NONE, _PROT_READ_WRITE = 0, 3
 _MAP_PRIVATE_ANONYMOUS_NORESERVE = 0x4022
 _MAP_FIXED = 0x10
+_MAP_PRIVATE_FIXED = 0x4012  # not counted as reserved either
+_MADV_DONTNEED = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+_libc.calloc.restype = ctypes.c_void_p
+_libc.calloc.argtypes = [ctypes.c_size_t, ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Core:
@@ -114,9 +126,47 @@ def close_pages(address: int, byte_count: int) -> bool:
     return bool(_libc.mmap(address, byte_count, _PROT_NONE, flags, -1, 0) == address)
 
 
+def empty_pages(address: int, byte_count: int) -> bool:
+    """Give open pages back; they read as when they were mapped. False when the system refuses."""
+    return not _libc.madvise(address, byte_count, _MADV_DONTNEED)
+
+
+def bar_pages(address: int, byte_count: int) -> bool:
+    """Make pages inaccessible and leave them as they are. False when the system refuses."""
+    return not _libc.mprotect(address, byte_count, _PROT_NONE)
+
+
+def map_file(address: int, byte_count: int, file: int) -> bool:
+    """Put a private copy of a file's first bytes over open pages; its pages are shared until
+    somebody writes to them. False when the system refuses; the pages are as before then.
+    """
+    place = _libc.mmap(address, byte_count, _PROT_READ_WRITE, _MAP_PRIVATE_FIXED, file, 0)
+    return bool(place == address)
+
+
 def release(address: int, byte_count: int) -> None:
     """Undo ``reserve``."""
     _libc.munmap(address, byte_count)
+
+
+class Reservation:
+    """Writable address space that is released when nobody refers to it any more.
+
+    Raises:
+        LimitExceeded: the process may not have that much.
+    """
+
+    __slots__ = ("address", "byte_count")
+
+    def __init__(self, byte_count: int, *, writable: bool) -> None:
+        self.byte_count = 0
+        self.address = reserve(byte_count, writable)
+        self.byte_count = byte_count
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # As with ``when_gone``, of which this is the fast form.
+        if self.byte_count and not finalizing():
+            release(self.address, self.byte_count)
 
 
 def when_gone(owner: object, undo: Callable[..., object], *args: object) -> None:
@@ -158,6 +208,27 @@ def _find_stack_floor() -> tuple[int, int]:
     low = address.value + guard.value
     room = size.value - guard.value
     return (low + min(_RED_ZONE, room // 8), low + min(_HOST_ROOM, room // 4))
+
+
+class _Allocation:
+    __slots__ = ("address",)
+
+    def __init__(self, byte_count: int) -> None:
+        self.address = _libc.calloc(1, byte_count)
+        if not self.address:
+            raise MemoryError(f"could not allocate {byte_count:,} bytes")
+
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not finalizing():
+            _libc.free(self.address)
+
+
+def sparse_buffer(byte_count: int) -> Cells:
+    """As ``buffer``, but pages that nobody touches usually cost nothing."""
+    allocation = _Allocation(byte_count)
+    cells = (ctypes.c_uint64 * (byte_count // 8)).from_address(allocation.address)
+    cells._allocation = allocation  # type: ignore[attr-defined]  # lives as long as the cells
+    return cells
 
 
 def buffer(byte_count: int) -> Cells:

@@ -19,6 +19,7 @@ from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
 if TYPE_CHECKING:
     from wasinn_runtime.machine.func import Func
+    from wasinn_runtime.machine.image import Image
 
 __all__ = ["Compiler", "Store"]
 
@@ -66,7 +67,7 @@ class Store:
         self.core = engine.core
         self.max_memory_bytes = max_memory_bytes
         self.interrupt = Interrupt(self.core.stop_signal)
-        self._context = native.buffer(StoreContext.BYTES)
+        self._context = native.sparse_buffer(StoreContext.BYTES)
         self._context[StoreContext.STACK_BUDGET // 8] = engine.max_stack_bytes
         self._context[StoreContext.SERVICES // 8] = id(self)
         self.context = ctypes.addressof(self._context)
@@ -83,8 +84,9 @@ class Store:
         """Keep something alive as long as the store."""
         self._kept.append(thing)
 
-    def new_memory(self, ty: MemoryType) -> MemoryRegion:
-        region = MemoryRegion(self.core, ty, self.max_memory_bytes)
+    def new_memory(self, ty: MemoryType, image: Image | None = None) -> MemoryRegion:
+        """A memory, which begins with the image if that can be mapped."""
+        region = MemoryRegion(self.core, ty, self.max_memory_bytes, image)
         self.keep(region)
         return region
 
@@ -100,9 +102,10 @@ class Store:
         if self._context[_VALUE_SP]:
             return
         size = _REGION_FACTOR * self.engine.max_stack_bytes
-        region = native.reserve(size, writable=True)
-        native.when_gone(self, native.release, region, size)
-        self._context[_VALUE_SP], self._context[_CONTROL_SP] = region, region + size
+        region = native.Reservation(size, writable=True)
+        self.keep(region)
+        low = region.address
+        self._context[_VALUE_SP], self._context[_CONTROL_SP] = low, low + size
 
     def extern_handle(self, value: object) -> int:
         """The slot that stands for a Python object; the same object has the same."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Table", "TableRegion"]
 
+_SMALL_BYTES = 16 << 10
+
 
 class TableRegion:
     """The table itself, which instances and ``Table`` objects keep alive.
@@ -36,14 +38,19 @@ class TableRegion:
         if not 0 <= limits.min <= allowed:
             raise UsageError(f"a table can not have {limits} elements; expected 0 <= min <= max")
         self.type = ty
-        byte_count = (8 * max(allowed, 1) + 4095) & ~4095
-        self.base = native.reserve(byte_count, writable=True)
+        byte_count = 8 * max(allowed, 1)
+        self._space: native.Cells | native.Reservation
+        if byte_count <= _SMALL_BYTES:  # not worth a mapping
+            self._space = native.buffer(byte_count)
+            self.base = ctypes.addressof(self._space)
+        else:
+            self._space = native.Reservation(byte_count, writable=True)
+            self.base = self._space.address
         self.cells = self._cells = native.buffer(TableDef.BYTES)
         self._cells[TableDef.BASE // 8] = self.base
         self._cells[TableDef.SIZE // 8] = limits.min
         self._cells[TableDef.MAX_SIZE // 8] = allowed
         self.definition = ctypes.addressof(self._cells)
-        native.when_gone(self, native.release, self.base, byte_count)
 
     def fill(self, bits: int) -> None:
         """Give every element there is the same value."""
