@@ -18,7 +18,8 @@ meet, nothing has to agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
@@ -27,7 +28,7 @@ from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE
 from wasinn_runtime.spec.types import GlobalType, Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC", "STATES", "Body", "Code", "ModuleFacts", "Number"]
+__all__ = ["CLASSIC", "STATES", "Body", "Code", "ModuleFacts", "Follow", "Number"]
 
 CLASSIC = Interpreter(
     "wasinn_classic",
@@ -94,6 +95,11 @@ _STRIDES = {
     "element_segment": VMContext.SEGMENT_BYTES,
     "tag": 8,
 }
+
+
+_Forked = tuple[list[str], int, tuple[str, int], dict[str, str]]
+Follow = Mapping[tuple[int, "Callable[[Body], None]"], "Follow"]
+"""What a handler does at once when it follows: opcode and what writes it, to what may follow it."""
 
 
 class Number(int):
@@ -199,6 +205,10 @@ class Body(Handler):
 
     Attributes:
         cells: values of the topmost cells that are not in memory, deepest first.
+        origin: the address of the instruction that is being written.
+        short: whether immediates are expected to have one byte.
+        give_up: ends the block when that is wrong, or for whatever else is rare.
+        follow: what may be done at once after it.
     """
 
     module = cast("ParsedModule", _Module())
@@ -207,7 +217,10 @@ class Body(Handler):
     def __init__(self, symbol: str, state: int, twin: str = "") -> None:
         super().__init__(CLASSIC, symbol)
         self.cells = ["%s", "%t"][STATES - 1 - state :]
-        self.twin = twin
+        self.short = bool(twin)
+        self.origin = "%pc"
+        self.follow: Follow = {}
+        self.give_up: Callable[[], None] = partial(self.leave_to, twin)
         self.layout = cast("VMLayout", _Layout(self))
         self.places = cast("Mapping[int, int]", _Places(self))
         self._below = 0  # bytes from sp to the first free cell in memory
@@ -245,14 +258,14 @@ class Body(Handler):
 
     # -- the operand stack -----------------------------------------------------------------------
 
-    def fork(self) -> tuple[list[str], int, tuple[str, int], dict[str, str]]:
+    def fork(self) -> _Forked:
         """What ``join`` takes, to write another path from here."""
         return [*self.cells], self._below, self._read, {**self.at}
 
-    def join(self, forked: tuple[list[str], int, tuple[str, int], dict[str, str]]) -> None:
+    def join(self, forked: _Forked) -> None:
         """Go back to what was known when ``fork`` was called."""
         cells, self._below, self._read, at = forked
-        self.cells, self.at = [*cells], {**at}
+        self.cells[:], self.at = cells, {**at}
 
     def _place(self) -> str:
         return self.place_below(0)
@@ -354,7 +367,9 @@ class Body(Handler):
         long, short = self.new_label("long"), self.new_label("short")
         self.do(f"br i1 {condition}, label %{long}, label %{short}, {COLD}")
         self.label(long)
-        self.leave_to(self.twin)
+        kept = self.fork()
+        self.give_up()
+        self.join(kept)
         self.label(short)
 
     def leave_to(self, handler: str) -> None:
@@ -365,7 +380,7 @@ class Body(Handler):
 
     def unsigned(self) -> str:
         """The next LEB128 number, unsigned, as i64."""
-        if self.twin:
+        if self.short:
             value = self.byte()
             self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
             return self.let(f"zext i8 {value} to i64")
@@ -374,7 +389,7 @@ class Body(Handler):
 
     def signed(self) -> str:
         """The next LEB128 number, signed, as i64."""
-        if self.twin:
+        if self.short:
             value = self.byte()
             self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
             value = self.let(f"shl i8 {value}, 1")
@@ -432,5 +447,28 @@ class Body(Handler):
         self.jump(handler, **{"s": "poison", "t": "poison", **registers, **changed})
 
     def next(self) -> None:
-        """End the handler by going on after what was read."""
-        self.dispatch(self.here())
+        """End the handler by going on after what was read: with what often follows, or anything."""
+        pc, stp = self.here(), self.at["stp"]
+        if self.follow:
+            opcode = self.let(f"load i8, ptr {pc}")
+            before = self.fork()
+            outer = self.origin, self.follow, self.give_up, self.short
+            for (code, write), follow in self.follow.items():
+                fused, apart = self.new_label("fused"), self.new_label("apart")
+                follows = self.let(f"icmp eq i8 {opcode}, {code}")
+                self.do(f"br i1 {follows}, label %{fused}, label %{apart}")
+                self.label(fused)
+                self.origin, self.follow, self.short = pc, follow, True
+                self.give_up = partial(self._go_on, before, pc)
+                self.read_at(pc)
+                self.skip(1)
+                write(self)
+                self.join(before)
+                self.origin, self.follow, self.give_up, self.short = outer
+                self.label(apart)
+        self.dispatch(pc, stp)
+
+    def _go_on(self, forked: _Forked, pc: str) -> None:
+        """End the block by going on at an instruction, from what was known before it."""
+        self.join(forked)
+        self.dispatch(pc)

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wasinn_runtime.abi.layout import CodeEntry, FuncRef, StoreContext, VMContext
-from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, ModuleFacts, Number
+from wasinn_runtime.lower.classic_body import CLASSIC, STATES, Body, Code, ModuleFacts, Number
 from wasinn_runtime.lower.state import table_element, table_index, table_size
 from wasinn_runtime.lower.threaded import ControlFrame, Header
 from wasinn_runtime.lower.writer import COLD, ELEMENT, INVARIANT, STATE, UNPREDICTABLE
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import Limits, TableType, ValType
 
-__all__ = ["CONTROL", "ENTRY_BYTES", "WIDE", "Frame", "Write", "branch_if", "leave", "take"]
+__all__ = ["CONTROL", "ENTRY_BYTES", "WIDE", "Frame", "Write", "leave"]
 
 # Of the side table, see valid/side_table.py.
 ENTRY_BYTES = 16
@@ -43,20 +43,15 @@ def _of_entry(b: Body, entry: str, offset: int) -> str:
     return b.let(f"sext i32 {value} to i64")
 
 
-def _target(b: Body, entry: str, origin: str) -> tuple[str, str]:
+def _target(b: Body, entry: str) -> tuple[str, str]:
     """Where a branch goes: in the bytes, in the side table."""
-    pc = b.let(f"getelementptr i8, ptr {origin}, i64 {_of_entry(b, entry, 0)}")
+    pc = b.let(f"getelementptr i8, ptr {b.origin}, i64 {_of_entry(b, entry, 0)}")
     stp = b.let(f"getelementptr i8, ptr {entry}, i64 {_of_entry(b, entry, 4)}")
     return pc, stp
 
 
-def take(b: Body, entry: str, origin: str = "%pc") -> None:
-    """End the block by a branch.
-
-    Args:
-        entry: its entry of the side table.
-        origin: the address of the instruction that branches.
-    """
+def take(b: Body, entry: str) -> None:
+    """End the block by a branch with this entry of the side table."""
     dropped = b.load_field(entry, 12, "i32", INVARIANT)
     plain, drops = b.new_label("plain"), b.new_label("drops")
     nothing = b.let(f"icmp eq i32 {dropped}, 0")
@@ -64,17 +59,17 @@ def take(b: Body, entry: str, origin: str = "%pc") -> None:
     b.label(drops)
     forked = b.fork()
     handler = f'@"{CLASSIC.name}_drop.{len(b.cells)}"'
-    b.jump_in_state(handler, pc=origin, stp=entry, sp=b.place_below(0))
+    b.jump_in_state(handler, pc=b.origin, stp=entry, sp=b.place_below(0))
     b.join(forked)
     b.label(plain)
-    pc, stp = _target(b, entry, origin)
+    pc, stp = _target(b, entry)
     b.dispatch(pc, stp)
 
 
 def drop_and_take(b: Body) -> None:
     """The rest of a branch that drops operands."""
     entry = b.at["stp"]
-    pc, stp = _target(b, entry, "%pc")
+    pc, stp = _target(b, entry)
     size = _of_entry(b, entry, 12)
     carried = _of_entry(b, entry, 8)
     labels = [b.new_label(hint) for hint in ("none", "one", "many")]
@@ -132,13 +127,13 @@ def _br(b: Body) -> None:
     take(b, b.at["stp"])
 
 
-def branch_if(b: Body, holds: str, origin: str = "%pc") -> None:
+def _branch_if(b: Body, holds: str) -> None:
     """End the handler by a conditional branch whose label was read."""
     taken, after = b.new_label("taken"), b.new_label("after")
     b.do(f"br i1 {holds}, label %{taken}, label %{after}")
     forked = b.fork()
     b.label(taken)
-    take(b, b.at["stp"], origin)
+    take(b, b.at["stp"])
     b.join(forked)
     b.label(after)
     b.dispatch(b.here(), _after_entry(b))
@@ -146,7 +141,7 @@ def branch_if(b: Body, holds: str, origin: str = "%pc") -> None:
 
 def _br_if(b: Body) -> None:
     b.unsigned()
-    branch_if(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
+    _branch_if(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
 
 
 def _br_table(b: Body) -> None:
@@ -198,13 +193,13 @@ def _block(b: Body) -> None:
     b.next()
 
 
-def if_holds(b: Body, holds: str, origin: str = "%pc") -> None:
+def _if_holds(b: Body, holds: str) -> None:
     """End the handler by an if whose type was read."""
     then, otherwise = b.new_label("then"), b.new_label("otherwise")
     b.do(f"br i1 {holds}, label %{then}, label %{otherwise}")
     forked = b.fork()
     b.label(otherwise)
-    pc, stp = _target(b, b.at["stp"], origin)
+    pc, stp = _target(b, b.at["stp"])
     b.dispatch(pc, stp)
     b.join(forked)
     b.label(then)
@@ -213,21 +208,25 @@ def if_holds(b: Body, holds: str, origin: str = "%pc") -> None:
 
 def _if(b: Body) -> None:
     b.signed()
-    if_holds(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
+    _if_holds(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
 
 
 def _else(b: Body) -> None:
     """The part before it is over: to the end."""
-    pc, stp = _target(b, b.at["stp"], "%pc")
+    pc, stp = _target(b, b.at["stp"])
     b.dispatch(pc, stp)
 
 
 def _end(b: Body) -> None:
-    last = b.let(f"icmp eq ptr %pc, {b.of_code(Code.LAST, 'ptr')}")
+    last = b.let(f"icmp eq ptr {b.origin}, {b.of_code(Code.LAST, 'ptr')}")
     leaves, goes_on = b.new_label("leaves"), b.new_label("goes")
     b.do(f"br i1 {last}, label %{leaves}, label %{goes_on}")
     b.label(leaves)
-    b.leave_to(f"{CLASSIC.name}_return.{len(b.cells)}")
+    forked = b.fork()
+    b.spill(STATES - 1)
+    handler = f'@"{CLASSIC.name}_return.{len(b.cells)}"'
+    b.jump_in_state(handler, sp=b.place_below(0))
+    b.join(forked)
     b.label(goes_on)
     b.next()
 
@@ -322,7 +321,7 @@ def _function(b: Body) -> _Callee:
     def cells() -> str:
         return b.fact_of(ModuleFacts.FUNCTION_CELLS, number, "i32")
 
-    if b.twin:
+    if b.short:
         b.use_twin(is_import)
         return _Callee(entry, b.vm, True, cells)
     imports, done = b.new_label("import"), b.new_label("found")
@@ -381,7 +380,7 @@ def _check_type(b: Body, reference: str, number: str) -> None:
     has = b.load_field(reference, FuncRef.SIGNATURE, "i64", INVARIANT)
     wanted = b.load_field(b.vm, b.layout.signature(Number(b, number)), "i64", INVARIANT)
     differs = b.let(f"icmp ne i64 {has}, {wanted}")
-    if b.twin:
+    if b.short:
         b.use_twin(differs)
         return
     fits, look = b.new_label("fits"), b.new_label("subtype")
@@ -478,8 +477,8 @@ def _call(find: Callable[[Body], _Callee]) -> Write:
         enter(b, callee, code, slots, top, control)
         b.label(other)
         b.join(forked)
-        if b.twin:
-            b.leave_to(b.twin)
+        if b.short:
+            b.give_up()
         else:
             _outside(b, callee)
             b.next()
@@ -523,8 +522,8 @@ def _tail_call(find: Callable[[Body], _Callee]) -> Write:
         enter(b, callee, code, fp, top, b.at["cs"])
         b.label(other)
         b.join(forked)
-        if b.twin:
-            b.leave_to(b.twin)
+        if b.short:
+            b.give_up()
         else:
             _outside(b, callee)
             leave(b)

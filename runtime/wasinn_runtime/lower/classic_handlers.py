@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
-from wasinn_runtime.lower.classic_body import CLASSIC, STATES, Body, Code, ModuleFacts, Number
+from wasinn_runtime.lower.classic_body import CLASSIC, STATES, Body, Code, Follow, ModuleFacts, Number
 from wasinn_runtime.lower.classic_control import (
     CONTROL,
     WIDE,
@@ -20,9 +21,7 @@ from wasinn_runtime.lower.classic_control import (
     Frame,
     Write,
     begin,
-    branch_if,
     drop_and_take,
-    if_holds,
     leave,
 )
 from wasinn_runtime.lower.meanings import MEANINGS
@@ -52,6 +51,9 @@ WIDE_SYMBOL = f"{CLASSIC.name}_wide"
 # Beyond a frame's cells: declared locals are zeroed by 32 bytes.
 SPARE_BYTES = 64
 
+# Tests of what follows must stay tests: a jump through a table would cost what they save.
+_ATTRIBUTES = HANDLER_ATTRIBUTES.replace("uwtable", 'uwtable "no-jump-tables"="true"')
+
 _I32, _I64, _V128, _REF = ValType.I32, ValType.I64, ValType.V128, ValType.FUNCREF
 _DONE = 0xFF  # no instruction's code: where ``run`` goes on
 
@@ -63,31 +65,8 @@ def _numeric(row: Opcode, b: Body) -> None:
     assert row.params is not None and row.results is not None
     operands = [b.pop(ty) for ty in reversed(row.params)][::-1]
     result = MEANINGS[row.meaning[0]](b, row, operands)
-    if row.meaning[0] in _COMPARISONS:
-        _peek(result, b)
     b.push(row.results[0], result)
     b.next()
-
-
-def _peek(result: str, b: Body) -> None:
-    """A comparison's result mostly decides the branch behind it, whose label is one byte then."""
-    holds = b.let(f"icmp ne i32 {result}, 0")
-    ahead = b.let(f"load i16, ptr {b.here()}, align 1")
-    ahead = b.let(f"and i16 {ahead}, {0x80FF - (1 << 16)}")
-    for name, write in (("br_if", branch_if), ("if", if_holds)):
-        follows = b.let(f"icmp eq i16 {ahead}, {_CODES[name]}")
-        fused, apart = b.new_label("fused"), b.new_label("apart")
-        b.do(f"br i1 {follows}, label %{fused}, label %{apart}")
-        b.label(fused)
-        forked = b.fork()
-        origin = b.here()
-        b.skip(2)
-        write(b, holds, origin)
-        b.join(forked)
-        b.label(apart)
-
-
-_CODES = {row.name: row.code for row in ROWS}
 
 
 def _constant(row: Opcode, b: Body) -> None:
@@ -163,7 +142,7 @@ def _address_type(number: object) -> ValType:
 
 def _access(row: Opcode, wide: bool, b: Body) -> None:
     """A load or store, or an atomic access."""
-    if b.twin:
+    if b.short:
         both = b.let(f"load i16, ptr {b.here()}, align 1")
         rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x8040 - (1 << 16)}')}, 0")
         b.use_twin(rare)
@@ -288,7 +267,7 @@ def _global(wide: bool, then: Callable[[Body, ValType, str], None], b: Body) -> 
     is_import = b.let(f"icmp ult i64 {number}, {imported}")
     begins, offset = b.of_code(Code.GLOBALS), b.let(f"shl i64 {number}, 4")
     own = b.let(f"getelementptr i8, ptr {b.vm}, i64 {b.let(f'add i64 {begins}, {offset}')}")
-    if b.twin:
+    if b.short:
         b.use_twin(is_import)
         cell = own
     else:
@@ -377,6 +356,64 @@ def _handled(row: Opcode, wide: bool) -> _Handled | None:
     return None
 
 
+# --- what is done without a jump between ---------------------------------------------------------
+
+_COMPARED = tuple(row.name for row in ROWS if row.meaning[0] in _COMPARISONS and row.code < 256)
+# Runs of instructions that are frequent in compilers' output, measured over many programs.
+_SEQUENCES: tuple[tuple[str, ...], ...] = (
+    *((name, branch) for name in _COMPARED for branch in ("br_if", "if")),
+    ("block", "block", "block", "block"),
+    ("block", "local.get"),
+    ("local.get", "i32.const", "i32.add", "local.tee"),
+    ("local.get", "i32.const", "i32.add", "local.set"),
+    ("local.get", "i32.const", "i32.and"),
+    ("local.get", "i32.const", "i32.shl"),
+    ("local.get", "i32.const", "i32.shr_u"),
+    ("local.get", "local.get", "i32.add"),
+    ("local.get", "i32.add", "local.tee"),
+    ("local.get", "local.set"),
+    ("local.get", "i32.load"),
+    ("local.get", "br_if"),
+    ("i32.const", "i32.add", "local.tee"),
+    ("i32.const", "i32.add", "local.set"),
+    ("i32.const", "i32.and"),
+    ("i32.const", "i32.shl"),
+    ("i32.const", "i32.shr_u"),
+    ("i32.add", "local.tee"),
+    ("i32.add", "local.set"),
+    ("i32.add", "local.get"),
+    ("local.tee", "i32.const"),
+    ("local.tee", "local.get"),
+    ("local.tee", "br_if"),
+    ("local.set", "local.get"),
+    ("br_if", "local.get"),
+    ("i32.and", "br_if"),
+)
+_BY_NAME = {row.name: row for row in ROWS}
+
+
+def _follow(row: Opcode, wide: bool) -> Follow:
+    """What may follow an instruction at once, as a tree."""
+    if wide:
+        return {}
+    tree: dict[str, Any] = {}
+    for first, *others in _SEQUENCES:
+        if first == row.name:
+            place = tree
+            for name in others:
+                place = place.setdefault(name, {})
+
+    def written(tree: dict[str, Any]) -> Follow:
+        found: dict[tuple[int, Write], Follow] = {}
+        for name, after in tree.items():
+            handled = _handled(_BY_NAME[name], False)
+            assert handled is not None
+            found[_BY_NAME[name].code, handled.write] = written(after)
+        return found
+
+    return written(tree)
+
+
 def _prefix(prefix: int, symbol: str, b: Body) -> None:
     number = b.unsigned()
     place = b.let(f"getelementptr ptr, ptr @{symbol}, i64 {number}")
@@ -411,13 +448,16 @@ class _Unit:
     def __init__(self) -> None:
         self.parts: list[str] = []
 
-    def handler(self, symbol: str, write: Write, state: int, twin: str = "") -> str:
+    def handler(
+        self, symbol: str, write: Write, state: int, twin: str = "", follow: Follow | None = None
+    ) -> str:
         body = Body(symbol, state, twin)
+        body.follow = follow or {}
         write(body)
         self.parts.append(body.finish())
         return f'ptr @"{symbol}"'
 
-    def versions(self, name: str, handled: _Handled) -> list[str]:
+    def versions(self, name: str, handled: _Handled, follow: Follow) -> list[str]:
         """The handlers of a row by state; state 0 alone where the others flush first."""
         symbols = []
         for state in range(STATES if handled.any_state else 1):
@@ -426,7 +466,7 @@ class _Unit:
             if handled.has_twin:
                 twin = f"{symbol}+"
                 self.handler(twin, handled.write, state)
-            symbols.append(self.handler(symbol, handled.write, state, twin))
+            symbols.append(self.handler(symbol, handled.write, state, twin, follow))
         return symbols
 
     def table(self, symbol: str, handlers: list[str], linkage: str = "internal ") -> None:
@@ -455,7 +495,8 @@ def classic_unit() -> str:
             if wide and handled.is_same:
                 found[row.code] = plain[row.code]
             else:
-                found[row.code] = unit.versions(f"{row.name}{'@wide' if wide else ''}", handled)
+                name_ = f"{row.name}{'@wide' if wide else ''}"
+                found[row.code] = unit.versions(name_, handled, _follow(row, wide))
         if not wide:
             plain = found
         by_byte: dict[int, list[str]] = {code: v for code, v in found.items() if code < 256}
@@ -467,7 +508,7 @@ def classic_unit() -> str:
             size = max(numbers) + 1
             unit.table(second, [numbers.get(n, [illegal])[0] for n in range(size)])
             write = partial(_prefix, prefix, second)
-            by_byte[prefix] = unit.versions(f"{second}", _Handled(write, False, True))
+            by_byte[prefix] = unit.versions(f"{second}", _Handled(write, False, True), {})
         by_byte[_DONE] = done
         listed = []
         for state in range(STATES):
@@ -477,7 +518,7 @@ def classic_unit() -> str:
         unit.table(symbol, listed, "")
     declared = "declare ptr @wasinn_catch(ptr, ptr, ptr)"
     return "\n".join(
-        (preamble(), declared, _run(), *(_trap(code) for code in TrapCode), *unit.parts, HANDLER_ATTRIBUTES)
+        (preamble(), declared, _run(), *(_trap(code) for code in TrapCode), *unit.parts, _ATTRIBUTES)
     )
 
 
