@@ -27,11 +27,12 @@ from wasinn_runtime.engines.engine import Config  # noqa: E402
 from wasinn_runtime.engines.fast_interp import FastInterp  # noqa: E402
 from wasinn_runtime.lower.fast_code import FastCode, Sequences, Walk, write_code  # noqa: E402
 from wasinn_runtime.lower.fast_handlers import HANDLERS  # noqa: E402
-from wasinn_runtime.lower.fast_names import LABEL, NUMBERS  # noqa: E402
+from wasinn_runtime.lower.fast_names import LABEL, NUMBERS, VECTORS_FROM  # noqa: E402
 from wasinn_runtime.lower.threaded import Header  # noqa: E402
 
 _TARGET = _ROOT / "runtime" / "wasinn_runtime" / "lower" / "fast_sequences.py"
 _NAMES = ["", *HANDLERS]
+_LEAVING = ("call", "return_call", "throw")
 # What a sequence may not contain: it has no use there.
 _ALONE = {"count", "hot", "in_try"}
 _GROUP_WEIGHTS = {"programs": 3.0, "simd": 0.5}
@@ -85,7 +86,7 @@ def _profile(kernel: Kernel, engine: Engine) -> list[_Piece]:
     code = module.code
     assert isinstance(code, FastInterp)
     counting = _Counting()
-    plain = Sequences(code.interpreter.sequences.addresses[1:], ())
+    plain = code.interpreter.sequences.without()
 
     def make_ready(index: int) -> None:
         walk = Walk(
@@ -110,7 +111,11 @@ def _may_join(first: tuple[str, ...], second: tuple[str, ...], longest: int) -> 
     # LLVM would fold these two into nothing: see the meaning of ``resize``.
     if ".promote_" in first[-1] and ".demote_" in second[0]:
         return False
-    return not _ALONE & {*first, *second}
+    parts = first + second
+    # What leaves the function has its other half in the unit without vectors.
+    if any(NUMBERS[part] >= VECTORS_FROM for part in parts) and parts[-1].startswith(_LEAVING):
+        return False
+    return not _ALONE & {*parts}
 
 
 def choose(pieces: list[_Piece], count: int, longest: int) -> list[tuple[str, ...]]:

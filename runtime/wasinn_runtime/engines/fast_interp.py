@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import wasinn_runtime.lower.fast_tries  # noqa: F401  # the walk's knowledge of exceptions
@@ -18,8 +18,15 @@ from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.fast_body import FAST
 from wasinn_runtime.lower.fast_code import FastCode, Sequences, fast_code
-from wasinn_runtime.lower.fast_handlers import HANDLERS, HOT_SYMBOL, TABLE_SYMBOL, interpreter_unit
-from wasinn_runtime.lower.fast_sequences import SEQUENCES
+from wasinn_runtime.lower.fast_handlers import (
+    HANDLERS,
+    HOT_SYMBOL,
+    SCALAR_HANDLERS,
+    TABLE_SYMBOL,
+    interpreter_unit,
+    vector_unit,
+)
+from wasinn_runtime.lower.fast_names import SCALAR_SEQUENCES, VECTOR_SEQUENCES
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.engine import Engine
@@ -31,49 +38,60 @@ __all__ = ["FastInterp", "FastInterpreter", "fast_interpreter"]
 _OPT_LEVEL = 1
 
 
-@dataclass(frozen=True, slots=True)
 class FastInterpreter:
-    """The handlers in this process.
+    """The handlers in this process: from the engine's cache, or made now, which takes seconds.
 
     Attributes:
-        code: keeps them there.
         run: the array entry of everything interpreted.
-        hot: the cell for the hook of code that counts, see ``fast_handlers._hot``.
+        hot: the cell for the hook of code that counts, see ``fast_moves.HOT_SYMBOL``.
         sequences: addresses, for writing code.
     """
 
-    code: Code
-    run: int
-    hot: ctypes.c_uint64
-    sequences: Sequences
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._codes: list[Code] = []
+        symbols = (HOT_SYMBOL, FAST.run_symbol)
+        count = SCALAR_HANDLERS + len(SCALAR_SEQUENCES)
+        scalar = self._table(
+            "fast-interp", count, lambda: interpreter_unit(SCALAR_SEQUENCES), symbols
+        )
+        addresses = self._codes[0].addresses
+        self.run = addresses[FAST.run_symbol]
+        self.hot = ctypes.c_uint64.from_address(addresses[HOT_SYMBOL])
+        self.sequences = Sequences(scalar, self._vectors)
+
+    def _vectors(self) -> Sequence[int]:
+        count = len(HANDLERS) - SCALAR_HANDLERS + len(VECTOR_SEQUENCES)
+        with _lock:
+            return self._table("fast-interp-vectors", count, lambda: vector_unit(VECTOR_SEQUENCES))
+
+    def _table(
+        self, kind: str, count: int, unit: Callable[[], str], symbols: tuple[str, ...] = ()
+    ) -> Sequence[int]:
+        """The addresses that one of the units lists."""
+
+        def write_ir() -> str:
+            print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
+            return unit()
+
+        image = self._engine.image(kind, [], write_ir, _OPT_LEVEL)
+        imports = runtime_imports()
+        imports["wasinn_catch"] = core().addresses["wasinn_catch"]
+        code = load(image, (TABLE_SYMBOL, *symbols), imports)
+        self._codes.append(code)
+        return (ctypes.c_uint64 * count).from_address(code.addresses[TABLE_SYMBOL])[:]
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _made: list[FastInterpreter] = []
 
 
 def fast_interpreter(engine: Engine) -> FastInterpreter:
-    """The process's interpreter: from the engine's cache, or made now, which takes some seconds."""
+    """The process's interpreter."""
     with _lock:
         if not _made:
-            _made.append(_make(engine))
+            _made.append(FastInterpreter(engine))
         return _made[0]
-
-
-def _make(engine: Engine) -> FastInterpreter:
-    def write_ir() -> str:
-        print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
-        return interpreter_unit(SEQUENCES)
-
-    image = engine.image("fast-interp", [], write_ir, _OPT_LEVEL)
-    imports = runtime_imports()
-    imports["wasinn_catch"] = core().addresses["wasinn_catch"]
-    code = load(image, (TABLE_SYMBOL, HOT_SYMBOL, FAST.run_symbol), imports)
-    count = len(HANDLERS) + len(SEQUENCES)
-    table = (ctypes.c_uint64 * count).from_address(code.addresses[TABLE_SYMBOL])
-    hot = ctypes.c_uint64.from_address(code.addresses[HOT_SYMBOL])
-    sequences = Sequences(table[:], SEQUENCES)
-    return FastInterpreter(code, code.addresses[FAST.run_symbol], hot, sequences)
 
 
 class FastInterp(Lazy):

@@ -18,6 +18,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from wasinn_runtime.abi.layout import SLOT_BYTES, CodeEntry, VMContext, VMLayout, slot_cells
@@ -29,7 +30,10 @@ from wasinn_runtime.lower.fast_names import (
     JUMP_TABLES,
     LABEL,
     NUMBERS,
+    SCALAR_SEQUENCES,
     TO_SLOT,
+    VECTOR_SEQUENCES,
+    VECTORS_FROM,
     by_kinds,
 )
 from wasinn_runtime.lower.fast_plans import (
@@ -63,7 +67,6 @@ _COPY_SLOT = (NUMBERS["copy.r:s"],) * 3 + (NUMBERS["copy.v:s"],)
 _COPY_CONSTANT = NUMBERS["copy.r:i"]
 # Where a first walk keeps exceptions, which does not know yet how high the operands reach.
 _FAR = 1 << 40
-_LEGACY = frozenset({"legacy-exceptions"})
 _HIGH, _WRAP = 1 << 63, 1 << 64
 
 
@@ -163,9 +166,6 @@ class Walk:
         # Slots for caught exceptions lie above all operands: see fast_code().
         self.cells = cells
         self.tries: list[Try] = []
-        self.rethrows = module.features >= _LEGACY and any(
-            row.meaning[0] == "rethrow" for row, _, _ in body.instructions
-        )
         self.top = max(at, SLOT_BYTES * slot_cells(self.type.results))
 
     # -- handlers --------------------------------------------------------------------------------
@@ -590,6 +590,11 @@ class Walk:
         results, params = slot_cells(self.type.results), slot_cells(self.type.params)
         return [memory, results, params, self.top]
 
+    @cached_property
+    def rethrows(self) -> bool:
+        """Whether what is caught may be thrown again."""
+        return any(row.meaning[0] == "rethrow" for row, _, _ in self.body.instructions)
+
     def constant(self, value: int) -> None:
         """Push a constant."""
         self.stack.append(_CONSTANTS - len(self.constants))
@@ -610,19 +615,46 @@ class Sequences:
     """Where handlers are, and which runs of them have a handler of their own.
 
     Args:
-        table: the address of every handler, in the order of ``NUMBERS``, then of each sequence.
-        sequences: the names of each one's parts.
+        scalar: the addresses of the handlers in the order of ``NUMBERS``, but for those of vector
+            instructions, then of ``SCALAR_SEQUENCES``.
+        vectors: gives those of vector instructions, then of ``VECTOR_SEQUENCES``; asked once there
+            is code that needs them.
+        plain: leave sequences out.
+
+    Attributes:
+        addresses: of the handlers, by number.
+        tree: by numbers, one after the other; the address of a whole sequence is under _WHOLE.
     """
 
-    def __init__(self, table: Sequence[int], sequences: Sequence[tuple[str, ...]]) -> None:
-        self.addresses = [0, *table[: len(NUMBERS)]]
-        # A tree by handler's number; the address of a whole sequence is under _WHOLE.
+    def __init__(
+        self, scalar: Sequence[int], vectors: Callable[[], Sequence[int]], plain: bool = False
+    ) -> None:
+        self._source = scalar, vectors
+        self._plain = plain
+        self.has_vectors = False
+        self.addresses = [0]
         self.tree: dict[int, Any] = {}
-        for address, parts in zip(table[len(NUMBERS) :], sequences, strict=True):
+        self._add(scalar, VECTORS_FROM - 1, SCALAR_SEQUENCES)
+
+    def _add(self, table: Sequence[int], count: int, sequences: Sequence[tuple[str, ...]]) -> None:
+        self.addresses += table[:count]
+        for address, parts in zip(table[count:], sequences, strict=True):
             node = self.tree
-            for part in parts:
-                node = node.setdefault(NUMBERS[part], {})
-            node[_WHOLE] = address
+            if not self._plain:
+                for part in parts:
+                    node = node.setdefault(NUMBERS[part], {})
+                node[_WHOLE] = address
+
+    def add_vectors(self) -> None:
+        """Have the handlers of vector instructions, too."""
+        table = self._source[1]()
+        if not self.has_vectors:
+            self._add(table, len(NUMBERS) - VECTORS_FROM + 1, VECTOR_SEQUENCES)
+            self.has_vectors = True
+
+    def without(self) -> Sequences:
+        """The handlers alone."""
+        return Sequences(*self._source, plain=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -642,6 +674,8 @@ def write_code(walk: Walk, sequences: Sequences) -> FastCode:
     """Write what a walk found; its lists are used up."""
     out = walk.header()
     numbers, words = walk.numbers, walk.words
+    if not sequences.has_vectors and max(numbers) >= VECTORS_FROM:
+        sequences.add_vectors()
     addresses, tree = sequences.addresses, sequences.tree
     labels = [0] * walk.labels
     distances: list[tuple[int, int]] = []

@@ -12,17 +12,28 @@ interpreter fast: between their parts nothing is stored or jumped.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
 from wasinn_runtime.lower.fast_body import FAST, Body
 from wasinn_runtime.lower.fast_calls import CALL_DECLARATIONS, add_calls
 from wasinn_runtime.lower.fast_moves import HOT_SYMBOL, add_moves
 from wasinn_runtime.lower.fast_numeric import add_numeric
 from wasinn_runtime.lower.fast_shapes import HANDLERS
 from wasinn_runtime.lower.fast_state import add_state
-from wasinn_runtime.lower.threaded import entry_unit
+from wasinn_runtime.lower.threaded import entry_unit, trap_unit
 from wasinn_runtime.lower.units import preamble
 from wasinn_runtime.spec.features import FEATURES_2_0
 
-__all__ = ["FAST_FEATURES", "HANDLERS", "HOT_SYMBOL", "TABLE_SYMBOL", "interpreter_unit"]
+__all__ = [
+    "FAST_FEATURES",
+    "HANDLERS",
+    "HOT_SYMBOL",
+    "SCALAR_HANDLERS",
+    "TABLE_SYMBOL",
+    "interpreter_unit",
+    "vector_unit",
+]
 
 FAST_FEATURES = FEATURES_2_0 | {
     "exceptions",
@@ -40,10 +51,15 @@ FAST_FEATURES = FEATURES_2_0 | {
 
 TABLE_SYMBOL = "wasinn_fast_handlers"
 
-add_numeric(FAST_FEATURES)
+_VECTORS = frozenset({"simd", "relaxed-simd"})
+
+add_numeric(FAST_FEATURES - _VECTORS)
 add_state()
 add_moves()
 add_calls()
+SCALAR_HANDLERS = len(HANDLERS)
+"""How many there are before those of vector instructions, which are compiled apart."""
+add_numeric(_VECTORS)
 
 
 def write_handler(symbol: str, parts: tuple[str, ...]) -> str:
@@ -60,16 +76,28 @@ def write_handler(symbol: str, parts: tuple[str, ...]) -> str:
     return b.finish()
 
 
-def interpreter_unit(sequences: tuple[tuple[str, ...], ...]) -> str:
-    """The whole interpreter. ``TABLE_SYMBOL`` lists the handlers and then the sequences."""
-    parts = [preamble(), entry_unit(FAST)]
-    parts.append(f"@{HOT_SYMBOL} = global ptr null")
-    parts.append(CALL_DECLARATIONS)
+def interpreter_unit(sequences: Iterable[tuple[str, ...]]) -> str:
+    """The interpreter but for vector instructions.
+
+    ``TABLE_SYMBOL`` lists the handlers in their order, then the sequences.
+    """
+    parts = [preamble(), entry_unit(FAST), CALL_DECLARATIONS, f"@{HOT_SYMBOL} = global ptr null"]
+    names = islice(HANDLERS, SCALAR_HANDLERS)
+    return "\n".join((*parts, *_handlers((*((name,) for name in names), *sequences))))
+
+
+def vector_unit(sequences: Iterable[tuple[str, ...]]) -> str:
+    """The handlers of vector instructions, then the sequences that contain some."""
+    parts = [preamble(), trap_unit(FAST)]
+    names = islice(HANDLERS, SCALAR_HANDLERS, None)
+    return "\n".join((*parts, *_handlers((*((name,) for name in names), *sequences))))
+
+
+def _handlers(sequences: Sequence[tuple[str, ...]]) -> Iterator[str]:
     symbols = []
-    for sequence in (*((name,) for name in HANDLERS), *sequences):
+    for sequence in sequences:
         symbol = "+".join(sequence)
-        parts.append(write_handler(symbol, sequence))
+        yield write_handler(symbol, sequence)
         symbols.append(f'ptr @"{symbol}"')
     listed = ", ".join(symbols)
-    parts.append(f"@{TABLE_SYMBOL} = constant [{len(symbols)} x ptr] [{listed}]")
-    return "\n".join(parts)
+    yield f"@{TABLE_SYMBOL} = constant [{len(symbols)} x ptr] [{listed}]"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from wasinn_runtime.lower.fast_handlers import HANDLERS
+from wasinn_runtime.lower.fast_handlers import HANDLERS, SCALAR_HANDLERS
+from wasinn_runtime.lower.fast_sequences import SEQUENCES
 
 __all__ = [
     "BRANCHES",
@@ -17,7 +18,10 @@ __all__ = [
     "JUMP_TABLES",
     "LABEL",
     "NUMBERS",
+    "SCALAR_SEQUENCES",
     "TO_SLOT",
+    "VECTORS_FROM",
+    "VECTOR_SEQUENCES",
     "by_kinds",
 ]
 
@@ -40,6 +44,15 @@ IF_TRUE = {
 }
 BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.branches)
 JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
+
+
+# The first handler of a vector instruction; they and their sequences are compiled apart.
+VECTORS_FROM = SCALAR_HANDLERS + 1
+VECTOR_SEQUENCES = tuple(
+    parts for parts in SEQUENCES if any(NUMBERS[part] >= VECTORS_FROM for part in parts)
+)
+_apart = {*VECTOR_SEQUENCES}
+SCALAR_SEQUENCES = tuple(parts for parts in SEQUENCES if parts not in _apart)
 
 
 @cache

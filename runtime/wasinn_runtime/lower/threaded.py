@@ -36,6 +36,7 @@ __all__ = [
     "Header",
     "Interpreter",
     "entry_unit",
+    "trap_unit",
 ]
 
 # Handlers must be unwindable, as all frames of guests; they need no check of the stack's end, since
@@ -350,11 +351,16 @@ def entry_unit(interpreter: Interpreter) -> str:
             f"; {name}: see lower/threaded.py",
             w.finish(),
             interpreter.header(done) + " {\n  ret void\n}",
-            *(_trap_handler(interpreter, code) for code in TrapCode),
+            trap_unit(interpreter),
             f"@{done}.code = internal constant [1 x ptr] [ptr @{done}]",
-            HANDLER_ATTRIBUTES,
         )
     )
+
+
+def trap_unit(interpreter: Interpreter) -> str:
+    """What handlers jump to that trap, and their attributes: for each unit that has handlers."""
+    parts = (_trap_handler(interpreter, code) for code in TrapCode)
+    return "\n".join((*parts, HANDLER_ATTRIBUTES))
 
 
 def _trap_handler(interpreter: Interpreter, code: TrapCode) -> str:
