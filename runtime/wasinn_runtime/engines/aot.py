@@ -87,12 +87,15 @@ class AotCode:
         module: what they belong to.
         image: the file, when the module was made of one; else it is compiled now, or comes from
             the cache, and takes the way that a file would take.
+        has_bodies: whether the module's own bytes are there beside the image.
     """
 
     interpreted = False
 
-    def __init__(self, module: Module, image: LoadedImage | None = None) -> None:
-        self.has_bodies = image is None
+    def __init__(
+        self, module: Module, image: LoadedImage | None = None, has_bodies: bool = False
+    ) -> None:
+        self.has_bodies = has_bodies or image is None
         self.image = image or _compiled(module)
         self._reachable = [i for i in module.escaping if i >= module.parsed.imported_functions]
         module.engine.add_map(FunctionMap(module, self.image.code))
@@ -104,16 +107,26 @@ class AotCode:
             entries.compiled(index, address)
 
 
+def _key(module: Module) -> str:
+    """Under what a module's image is in the cache."""
+    parsed = module.parsed
+    options = f"abi {ABI_VERSION} O{module.engine.config.opt_level} {sorted(parsed.features)}"
+    return CodeCache.key("aot", options, machine_identity(), parsed.data)
+
+
+def cached_image(module: Module) -> LoadedImage | None:
+    """A module's image from the cache, if there is one."""
+    cache = module.engine.cache
+    kept = None if cache is None else cache.get(_key(module))
+    return None if kept is None else load_image(kept, name=module.parsed.where)
+
+
 def _compiled(module: Module) -> LoadedImage:
     engine, parsed = module.engine, module.parsed
-    config = engine.config
-    cache, key = engine.cache, ""
-    if cache is not None:
-        options = f"abi {ABI_VERSION} O{config.opt_level} {sorted(parsed.features)}"
-        key = CodeCache.key("aot", options, machine_identity(), parsed.data)
-        kept = cache.get(key)
-        if kept is not None:
-            return load_image(kept, name=parsed.where)
+    config, cache = engine.config, engine.cache
+    kept = cached_image(module)
+    if kept is not None:
+        return kept
     from wasinn_runtime.engines.aot_compile import AotOptions, compile_image
 
     wanted = AotOptions(
@@ -121,7 +134,7 @@ def _compiled(module: Module) -> LoadedImage:
     )
     image = bytes(compile_image(parsed.data, parsed.where, wanted).image)
     if cache is not None:
-        cache.put(key, image)
+        cache.put(_key(module), image)
     return load_image(image, name=parsed.where)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.binary.code import Body
+from wasinn_runtime.engines.aot import AotCode, cached_image
 from wasinn_runtime.engines.background import Background, Job
 from wasinn_runtime.engines.core import core, runtime_imports
 from wasinn_runtime.engines.fast_interp import FastInterp
@@ -27,7 +28,7 @@ from wasinn_runtime.machine import native
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["Tiered"]
+__all__ = ["Tiered", "auto"]
 
 # Calls and loop iterations until a function counts as hot: well under a millisecond of
 # interpreting, against tens of milliseconds of compiling.
@@ -35,6 +36,12 @@ _HOT = 5_000
 _NEVER = 1 << 62
 # How much of what a hot function calls is compiled with it, to be inlined.
 _GROUP_BYTES = 4 << 10
+
+
+def auto(module: Module) -> AotCode | Tiered:
+    """The best that can be had at once."""
+    image = cached_image(module)
+    return Tiered(module) if image is None else AotCode(module, image, has_bodies=True)
 
 
 class Tiered(FastInterp):
