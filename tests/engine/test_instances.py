@@ -338,3 +338,16 @@ def test_in_a_small_address_space(engine: Engine) -> None:
         """,
         engine,
     )
+
+
+def test_deadlines_that_are_over_do_not_pile_up(engine: Engine) -> None:
+    from wasinn_runtime.machine import interrupt
+
+    store = Store(engine)
+    before = len(interrupt._clock._heap)
+    for _ in range(1000):
+        with store.deadline(3600.0):
+            pass
+    assert len(interrupt._clock._heap) < before + 200
+    with store.deadline(3600.0), store.deadline(0.05):
+        assert store.interrupt.wait(20), "those that are left still work"

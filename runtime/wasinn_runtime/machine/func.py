@@ -226,6 +226,13 @@ def host_references(store: Store, entries: Sequence[tuple[HostFunction, FuncType
     return references
 
 
+@cache
+def _shape(ty: FuncType) -> tuple[int, struct.Struct | None, struct.Struct | None]:
+    """What calls from Python need: slots, and what packs arguments and unpacks results."""
+    room = max(slot_cells(ty.params), slot_cells(ty.results), 1)
+    return room, _codec(ty.params), _codec(ty.results)
+
+
 class Func:
     """A function: a guest's export, a reference from a table, or a Python function.
 
@@ -247,17 +254,14 @@ class Func:
         self.store = store
         self.type = type
         self.reference = reference
-        self._room = max(slot_cells(type.params), slot_cells(type.results), 1)
-        self._pack = _codec(type.params)
-        self._unpack = _codec(type.results)
+        self._room, self._pack, self._unpack = _shape(type)
 
     @classmethod
     def at(cls, store: Store, reference: int) -> Func:
         """The function of a FuncRef that lives in the store."""
-        cells = (ctypes.c_uint64 * (FuncRef.BYTES // 8)).from_address(reference)
         self = cls.__new__(cls)
-        type = store.engine.type_of_signature(cells[FuncRef.SIGNATURE // 8])
-        self._adopt(store, type, reference)
+        signature = ctypes.c_uint64.from_address(reference + FuncRef.SIGNATURE).value
+        self._adopt(store, store.engine.type_of_signature(signature), reference)
         return self
 
     def __call__(self, *args: object) -> object:

@@ -36,7 +36,8 @@ class Interrupt:
         self._signal = stop_signal
         # Reentrant: a Python signal handler may trigger in the middle of ``begin`` or ``end``.
         self._lock = threading.RLock()
-        self._event = threading.Event()
+        self._is_set = False
+        self._event: threading.Event | None = None  # once somebody waits
         self._reason = ""
         self._thread: int | None = None
         self._activations: list[Cells] = []
@@ -48,11 +49,17 @@ class Interrupt:
         return self._reason
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout_s: float | None) -> bool:
         """Sleep until interrupted or until the time is over; True when interrupted."""
-        return self._event.wait(timeout_s)
+        with self._lock:
+            if self._event is None:
+                self._event = threading.Event()
+                if self._is_set:
+                    self._event.set()
+            event = self._event
+        return event.wait(timeout_s)
 
     def fileno(self) -> int:
         """A descriptor that becomes readable when interrupted."""
@@ -60,17 +67,19 @@ class Interrupt:
             if self._pipe is None:
                 self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
                 weakref.finalize(self, _close_pipe, *self._pipe)
-                if self._event.is_set():
+                if self._is_set:
                     os.write(self._pipe[1], b"x")
             return self._pipe[0]
 
     def trigger(self, reason: str) -> None:
         """End the running call, and refuse further ones until ``clear``."""
         with self._lock:
-            if self._event.is_set():
+            if self._is_set:
                 return
             self._reason = reason
-            self._event.set()
+            self._is_set = True
+            if self._event is not None:
+                self._event.set()
             if self._pipe is not None:
                 with contextlib.suppress(OSError):
                     os.write(self._pipe[1], b"x")
@@ -83,7 +92,9 @@ class Interrupt:
     def clear(self) -> None:
         """Let calls run again."""
         with self._lock:
-            self._event.clear()
+            self._is_set = False
+            if self._event is not None:
+                self._event.clear()
             self._reason = ""
             if self._pipe is not None:
                 with contextlib.suppress(OSError):
@@ -95,7 +106,7 @@ class Interrupt:
             self._activations.append(activation)
             self._thread = threading.get_ident()
             # Last, so that a trigger from a signal handler above is not missed.
-            return not self._event.is_set()
+            return not self._is_set
 
     def end(self, activation: Cells) -> None:
         """Note that it ended, if it began; after this no signal is sent for it."""
