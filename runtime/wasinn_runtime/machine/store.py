@@ -28,6 +28,7 @@ _USUAL_SLOTS = 32
 _USUAL_CELLS = Activation.SLOTS // 8 + _USUAL_SLOTS
 _ACTIVATION = StoreContext.ACTIVATION // 8
 _VALUE_SP, _CONTROL_SP = StoreContext.VALUE_SP // 8, StoreContext.CONTROL_SP // 8
+_VALUE_STACK = StoreContext.VALUE_STACK // 8
 # An interpreter's frame has a slot for each value; compiled code keeps most of them in registers.
 _REGION_FACTOR = 4
 _FLOOR, _HOST_LIMIT = StoreContext.STACK_FLOOR // 8, StoreContext.HOST_STACK_LIMIT // 8
@@ -106,6 +107,7 @@ class Store:
         self.keep(region)
         low = region.address
         self._context[_VALUE_SP], self._context[_CONTROL_SP] = low, low + size
+        self._context[_VALUE_STACK] = low
 
     def extern_handle(self, value: object) -> int:
         """The slot that stands for a Python object; the same object has the same."""
