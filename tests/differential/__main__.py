@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.differential.cases import SOURCES, Case, Unusable, module_of
-from tests.differential.check import Verdict, VerdictKind
+from tests.differential.check import Verdict, VerdictKind, common_features
 from tests.differential.pool import run_cases
 from tests.differential.shrink import kind_of, shrunken, verdict_of_file
 from wasinn_runtime.engines.modes import MODES
-from wasinn_runtime.spec.features import FEATURES_2_0, parse_features
+from wasinn_runtime.spec.features import parse_features
 
 _EPILOG = """\b
 Examples:
@@ -47,7 +47,7 @@ def _cases(
 @click.option("--seed", default=0, show_default=True, help="Of the first; the next has one more.")
 @click.option("--source", "sources", multiple=True, type=click.Choice(SOURCES), help="Only these.")
 @_mode
-@click.option("--features", default="", help="Proposals, such as '3.0' or 'simd,tail-call'.")
+@click.option("--features", default="", help="Such as '2.0'; all by default.")
 @click.option("--jobs", default=1, show_default=True, help="Processes at a time.")
 @click.option(
     "--out",
@@ -71,7 +71,7 @@ def main(
     if context.invoked_subcommand is not None:
         return
     chosen = modes or MODES
-    enabled = parse_features(features) if features else FEATURES_2_0
+    enabled = parse_features(features) if features else common_features(chosen)
     tally: Counter[str] = Counter()
     steps = 0
     findings: list[tuple[Case, Verdict]] = []

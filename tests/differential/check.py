@@ -5,16 +5,18 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache as remembered
+from pathlib import Path
 
 import wasmtime
 
 import wasinn_runtime as wasinn
-from tests.differential.cases import Case, Unusable, module_of
+from tests.differential.cases import COMPARABLE, Case, Unusable, module_of
 from tests.differential.players import Player, WasinnPlayer, WasmtimePlayer, plan
 from tests.differential.records import Record, difference
+from wasinn_runtime.engines.modes import FEATURES_OF_MODE
 
-__all__ = ["Verdict", "VerdictKind", "check", "check_module"]
+__all__ = ["Verdict", "VerdictKind", "check", "check_module", "common_features"]
 
 
 class VerdictKind(enum.Enum):
@@ -39,37 +41,45 @@ class Verdict:
         return self.kind in (VerdictKind.DIFFERENT, VerdictKind.CRASHED)
 
 
-@cache
+def common_features(modes: Sequence[str]) -> frozenset[str]:
+    """What modules may use that are to run in all these modes and in wasmtime."""
+    return COMPARABLE.intersection(*(FEATURES_OF_MODE[mode] for mode in modes))
+
+
+@remembered
 def _reference() -> wasmtime.Engine:
     return WasmtimePlayer.engine()
 
 
-@cache
-def _engine(mode: str) -> wasinn.Engine:
-    return wasinn.Engine(wasinn.Config(mode=mode, cache=False))
+@remembered
+def _engine(mode: str, cache: Path | None) -> wasinn.Engine:
+    return wasinn.Engine(wasinn.Config(mode=mode, cache=cache is not None, cache_dir=cache))
 
 
-def check(case: Case, modes: Sequence[str]) -> Verdict:
+def check(case: Case, modes: Sequence[str], cache: Path | None = None) -> Verdict:
     """Make the case's module and compare."""
     try:
         data = module_of(case)
     except Unusable as error:
         return Verdict(VerdictKind.UNUSABLE, str(error))
-    return check_module(data, case.seed, modes)
+    return check_module(data, case.seed, modes, cache)
 
 
-def check_module(data: bytes, seed: int, modes: Sequence[str]) -> Verdict:
+def check_module(
+    data: bytes, seed: int, modes: Sequence[str], cache: Path | None = None
+) -> Verdict:
     """Run a module everywhere and compare.
 
     Args:
         data: the module.
         seed: for the arguments of the calls.
         modes: of our engine.
+        cache: where compiled code is kept, if anywhere.
     """
     try:
-        calls = plan(_reference(), data, seed)
+        calls = plan(data, seed)
         players: list[Player] = [WasmtimePlayer(_reference())]
-        players += [WasinnPlayer(_engine(mode)) for mode in modes]
+        players += [WasinnPlayer(_engine(mode, cache)) for mode in modes]
         records = [player.play(data, calls) for player in players]
     except Unusable as error:
         return Verdict(VerdictKind.UNUSABLE, str(error))

@@ -17,14 +17,21 @@ import wasinn_runtime as wasinn
 from tests.differential.cases import Unusable
 from tests.differential.records import EXHAUSTED, UNFINISHED, Record, Step
 from tests.differential.values import Argument, arguments, digest, host_results, shown
+from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.spec import types as wasinn_types
+from wasinn_runtime.spec.features import ALL_FEATURES
 
 __all__ = ["WASMTIME", "Call", "Player", "WasinnPlayer", "WasmtimePlayer", "plan"]
 
 WASMTIME = "wasmtime"
 _MOST_CALLS = 16
+_THROWN = "an exception that nobody caught"
 _FUEL = 20_000_000
 _DEADLINE_S = 10.0
 _ELEMENTS = 40
+
+# Types whose values both Python packages bring. Wasmtime's ends the process at others.
+_COMPARED = frozenset({"i32", "i64", "f32", "f64", "funcref", "externref"})
 
 _TRAPS = {
     wasmtime.TrapCode.STACK_OVERFLOW: EXHAUSTED,
@@ -129,7 +136,7 @@ class Player(ABC):
 class WasinnPlayer(Player):
     """One of our modes."""
 
-    traps = (wasinn.Trap, wasinn.LinkError, wasinn.LimitExceeded)
+    traps = (wasinn.Trap, wasinn.WasmException, wasinn.LinkError, wasinn.LimitExceeded)
 
     def __init__(self, engine: wasinn.Engine) -> None:
         super().__init__()
@@ -141,6 +148,8 @@ class WasinnPlayer(Player):
     def trap(self, error: Exception) -> str:
         if isinstance(error, wasinn.Interrupted):
             return UNFINISHED
+        if isinstance(error, wasinn.WasmException):
+            return _THROWN
         return f"trap: {error.code}" if isinstance(error, wasinn.Trap) else f"refused: {error}"
 
     def instantiate(self, data: bytes) -> str:
@@ -168,11 +177,12 @@ class WasinnPlayer(Player):
         for name, item in self._instance.exports.items():
             if isinstance(item, wasinn.Memory):
                 yield name, digest(item.read(0, item.byte_length))
-            elif isinstance(item, wasinn.Global) and item.type.value is not wasinn.ValType.V128:
+            elif isinstance(item, wasinn.Global) and item.type.value.value in _COMPARED:
                 yield name, shown((item.type.value.value,), (item.value,))
             elif isinstance(item, wasinn.Table):
                 kind = item.type.element.value
-                seen = [_shown_element(kind, item[i]) for i in range(min(item.size, _ELEMENTS))]
+                count = min(item.size, _ELEMENTS) if kind in _COMPARED else 0
+                seen = [_shown_element(kind, item[i]) for i in range(count)]
                 yield name, f"{item.size}: {' '.join(seen)}"
 
 
@@ -195,6 +205,7 @@ class WasmtimePlayer(Player):
         self._store = wasmtime.Store(engine)
         self._store.set_fuel(_FUEL)
         self._exports: dict[str, object] = {}
+        self._kinds: dict[str, str] = {}
 
     @staticmethod
     def engine() -> wasmtime.Engine:
@@ -212,11 +223,14 @@ class WasmtimePlayer(Player):
     def trap(self, error: Exception) -> str:
         if isinstance(error, wasmtime.Trap):
             code = error.trap_code
+            if code is None and "thrown Wasm exception" in error.message:
+                return _THROWN
             return _TRAPS.get(code, f"trap: {code}") if code else f"trap: {error.message}"
         return f"refused: {error}"
 
     def instantiate(self, data: bytes) -> str:
         module = wasmtime.Module(self._engine, data)
+        self._kinds = _kinds(data)
         linker = wasmtime.Linker(self._engine)
         for item in module.imports:
             ty, name = item.type, item.name or ""
@@ -241,16 +255,14 @@ class WasmtimePlayer(Player):
             if isinstance(item, wasmtime.Memory):
                 yield name, digest(bytes(item.read(self._store)))
             elif isinstance(item, wasmtime.Global):
-                kind = str(item.type(self._store).content)
-                if kind != "v128":
+                kind = self._kinds[name]
+                if kind in _COMPARED:
                     yield name, _shown_element(kind, item.value(self._store))
             elif isinstance(item, wasmtime.Table):
-                kind = str(item.type(self._store).element)
+                kind = self._kinds[name]
                 size = item.size(self._store)
-                seen = [
-                    _shown_element(kind, item.get(self._store, i))
-                    for i in range(min(size, _ELEMENTS))
-                ]
+                count = min(size, _ELEMENTS) if kind in _COMPARED else 0
+                seen = [_shown_element(kind, item.get(self._store, i)) for i in range(count)]
                 yield name, f"{size}: {' '.join(seen)}"
 
 
@@ -258,25 +270,24 @@ def _texts(types: list[wasmtime.ValType]) -> tuple[str, ...]:
     return tuple(map(str, types))
 
 
-def plan(engine: wasmtime.Engine, data: bytes, seed: int) -> list[Call]:
+def plan(data: bytes, seed: int) -> list[Call]:
     """Which exports to call with what; each twice. The seed and an export's name decide.
 
     Raises:
         Unusable: nothing can be called.
+        Malformed: our decoder refuses it.
     """
-    try:
-        exports = wasmtime.Module(engine, data).exports
-    except wasmtime.WasmtimeError as error:
-        raise Unusable(f"wasmtime refuses it: {error}") from error
+    # Our decoder says what there is: to ask wasmtime's package about a v128 ends the process.
+    parsed = decode(data, "module", ALL_FEATURES)
     calls = []
     for turn in range(2):
-        for item in exports:
-            ty = item.type
-            if not isinstance(ty, wasmtime.FuncType):
+        for item in parsed.exports:
+            if item.kind is not wasinn_types.ExternKind.FUNC:
                 continue
-            params, results = _texts(ty.params), _texts(ty.results)
-            if any(name == "v128" for name in results):
-                continue  # wasmtime's Python package can not bring them
+            ty = parsed.func_type(item.index)
+            params, results = _names(ty.params), _names(ty.results)
+            if not set(results) <= _COMPARED:
+                continue
             try:
                 given = arguments(random.Random(f"{seed} {turn} {item.name}"), params)
             except KeyError:
@@ -285,6 +296,18 @@ def plan(engine: wasmtime.Engine, data: bytes, seed: int) -> list[Call]:
     if not calls:
         raise Unusable("it exports no function that can be called")
     return calls[:_MOST_CALLS]
+
+
+def _kinds(data: bytes) -> dict[str, str]:
+    """The type of each exported global's value and of each exported table's elements."""
+    parsed = decode(data, "module", ALL_FEATURES)
+    kinds = {}
+    for item in parsed.exports:
+        if item.kind is wasinn_types.ExternKind.GLOBAL:
+            kinds[item.name] = parsed.globals_[item.index].value.value
+        elif item.kind is wasinn_types.ExternKind.TABLE:
+            kinds[item.name] = parsed.tables[item.index].element.value
+    return kinds
 
 
 # --- both ---------------------------------------------------------------------------------------

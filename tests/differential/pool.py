@@ -6,8 +6,10 @@ import json
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from tests.differential.cases import Case
@@ -18,6 +20,12 @@ __all__ = ["run_cases"]
 _ROOT = Path(__file__).resolve().parents[2]
 # One module in all modes; LLVM needs seconds for the largest.
 _TIMEOUT_S = 120.0
+
+
+@cache
+def _code_cache() -> tempfile.TemporaryDirectory[str]:
+    """For all workers, as long as this process lives."""
+    return tempfile.TemporaryDirectory(prefix="wasinn-differential-cache-")
 
 
 class _Worker:
@@ -54,7 +62,8 @@ class _Worker:
         return Verdict(VerdictKind.CRASHED, why)
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.differential.worker", *self._modes]
+        command = [sys.executable, "-m", "tests.differential.worker"]
+        command += [_code_cache().name, *self._modes]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
         )

@@ -134,8 +134,7 @@ def test_a_seed_is_a_module(source: str) -> None:
 
 
 def test_plans_do_not_depend_on_other_exports() -> None:
-    engine = WasmtimePlayer.engine()
     both = bytes(wasmtime.wat2wasm(EVERYTHING))
     one = bytes(wasmtime.wat2wasm('(module (func (export "divide") (param i32 i32)))'))
-    wanted = [c.arguments for c in plan(engine, both, 5) if c.name == "divide"]
-    assert [c.arguments for c in plan(engine, one, 5)] == wanted
+    wanted = [c.arguments for c in plan(both, 5) if c.name == "divide"]
+    assert [c.arguments for c in plan(one, 5)] == wanted

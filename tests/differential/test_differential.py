@@ -8,15 +8,15 @@ from __future__ import annotations
 import pytest
 
 from tests.differential.cases import Case
-from tests.differential.check import Verdict, VerdictKind
+from tests.differential.check import Verdict, VerdictKind, common_features
 from tests.differential.pool import run_cases
 from wasinn_runtime.engines.modes import MODES
-from wasinn_runtime.spec.features import FEATURES_2_0
 
 # How many of each, and how many at least that something can be compared of: what a mutation
 # brings in is often more than the engine has or arithmetic on NaNs, and such seeds are passed over.
 COUNTS = {"smith": (100, 95), "mutate": (20, 5), "table": (80, 80)}
 CHUNK = 20
+FEATURES = common_features(MODES)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ CHUNK = 20
 )
 def test_modules(source: str, first: int) -> None:
     verdicts: list[tuple[Case, Verdict]] = []
-    cases = [Case(source, first + number, FEATURES_2_0) for number in range(CHUNK)]
+    cases = [Case(source, first + number, FEATURES) for number in range(CHUNK)]
     run_cases(cases, MODES, 1, lambda case, verdict: verdicts.append((case, verdict)))
     findings = [f"{case.label}: {verdict.why}" for case, verdict in verdicts if verdict.is_finding]
     assert not findings, "\n".join(findings)
