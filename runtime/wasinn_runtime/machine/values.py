@@ -3,7 +3,7 @@
 i32 and i64 are Python ints: results come back signed, arguments may be signed or unsigned. f32 and
 f64 are floats (an f32 argument is rounded, NaN payloads survive where the platform keeps them).
 externref is any Python object, funcref a Func, exnref an ExnRef; None is null for all. v128 is an
-int of 128 bits.
+int of 128 bits, the first lane lowest; as an argument, 16 bytes may stand for it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _CELL = 0xFFFFFFFFFFFFFFFF
 _MASKS = {ValType.I32: 0xFFFFFFFF, ValType.I64: _CELL, ValType.V128: (1 << 128) - 1}
 _NAMES: dict[ValType, str] = {
     **dict.fromkeys(_MASKS, "int"),
+    ValType.V128: "int or 16 bytes",
     ValType.F32: "float",
     ValType.F64: "float",
     ValType.FUNCREF: "Func",
@@ -42,6 +43,8 @@ def to_bits(store: Store, ty: ValType, value: object) -> int:
     if ty in _MASKS:
         mask = _MASKS[ty]
         if not isinstance(value, int):
+            if ty is ValType.V128 and isinstance(value, bytes | bytearray | memoryview):
+                return _vector(bytes(value))
             try:
                 value = operator.index(value)  # type: ignore[arg-type]  # numpy's integers
             except TypeError:
@@ -89,6 +92,12 @@ def _exception_bits(store: Store, ty: RefType, value: object) -> int:
     if value.store is not store:
         raise UsageError("an exception of another store can not be used here; stores are separate")
     return value.address
+
+
+def _vector(content: bytes) -> int:
+    if len(content) != 16:
+        raise ValueRangeError(f"expected 16 bytes for v128, got {len(content)}")
+    return int.from_bytes(content, "little")
 
 
 def from_bits(store: Store, ty: ValType, bits: int) -> object:
