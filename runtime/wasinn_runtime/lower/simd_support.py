@@ -98,6 +98,17 @@ def _pairs(extension: str, bits: int) -> str:
 ret {wide} %r }}"""
 
 
+def _arm_pairs(extension: str, bits: int) -> _Form:
+    n = 64 // bits
+    source, wide = f"<{2 * n} x i{bits}>", f"<{n} x i{2 * bits}>"
+    name = f"{extension[0].replace('z', 'u')}addlp.v{n}i{2 * bits}.v{2 * n}i{bits}"
+    return _arm(
+        f"""{wide} ({source} %a) {{
+%r = call {wide} @llvm.aarch64.neon.{name}({source} %a)
+ret {wide} %r }}"""
+    )
+
+
 _ONES = "<16 x i8> splat (i8 1)"
 _FORMS["pairwise.sext.i16x8"] = (
     # Products of unsigned bytes, the first operand, with signed ones.
@@ -107,6 +118,7 @@ _FORMS["pairwise.sext.i16x8"] = (
 %r = call <8 x i16> @llvm.x86.ssse3.pmadd.ub.sw.128({_ONES}, <16 x i8> %a)
 ret <8 x i16> %r }}""",
     ),
+    _arm_pairs("sext", 8),
     _any(_pairs("sext", 8)),
 )
 _FORMS["pairwise.zext.i16x8"] = (
@@ -116,6 +128,7 @@ _FORMS["pairwise.zext.i16x8"] = (
 %r = call <8 x i16> @llvm.x86.ssse3.pmadd.ub.sw.128(<16 x i8> %a, {_ONES})
 ret <8 x i16> %r }}""",
     ),
+    _arm_pairs("zext", 8),
     _any(_pairs("zext", 8)),
 )
 _FORMS["pairwise.sext.i32x4"] = (
@@ -125,9 +138,13 @@ _FORMS["pairwise.sext.i32x4"] = (
 %r = call <4 x i32> @llvm.x86.sse2.pmadd.wd(<8 x i16> %a, <8 x i16> splat (i16 1))
 ret <4 x i32> %r }""",
     ),
+    _arm_pairs("sext", 16),
     _any(_pairs("sext", 16)),
 )
-_FORMS["pairwise.zext.i32x4"] = (_any(_pairs("zext", 16)),)
+_FORMS["pairwise.zext.i32x4"] = (
+    _arm_pairs("zext", 16),
+    _any(_pairs("zext", 16)),
+)
 
 _FORMS["q15mulr"] = (
     # It overflows for the square of -1 alone, and then gives -1 instead of the largest number.
