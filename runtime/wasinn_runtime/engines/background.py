@@ -25,8 +25,10 @@ from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.pipes import receive, send, start
 from wasinn_runtime.errors import WasinnError
 from wasinn_runtime.lower.groups import group_unit
+from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.units import escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
+from wasinn_runtime.valid.function import operand_types
 from wasinn_runtime.valid.validate import validate_function
 
 if TYPE_CHECKING:
@@ -156,5 +158,9 @@ class _Compiler:
             number = index - self.parsed.imported_functions
             bodies[index] = decode_body(self.parsed, number)
             validate_function(self.parsed, number, bodies[index])
-        text = group_unit(self.parsed, self.layout, self.places, bodies, loop)
+        hot = functions[0]
+        entry = None
+        if loop is not None:
+            entry = Loop(loop, lambda at: operand_types(self.parsed, hot, bodies[hot], at))
+        text = group_unit(self.parsed, self.layout, self.places, bodies, entry)
         return to_object(text, self.target, self.opt_level)

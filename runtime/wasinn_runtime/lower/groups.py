@@ -12,7 +12,7 @@ from wasinn_runtime.abi.layout import VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.convention import native_name, tail_alias, tail_name, tail_symbols
-from wasinn_runtime.lower.loop_entry import loop_entry, loop_entry_name
+from wasinn_runtime.lower.loop_entry import Loop, loop_entry, loop_entry_name
 from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.lower.units import ENTRIES_SYMBOL, preamble
 
@@ -24,7 +24,7 @@ def group_unit(
     layout: VMLayout,
     places: Mapping[int, int],
     bodies: Mapping[int, Body],
-    loop: int | None = None,
+    loop: Loop | None = None,
     vectorised: bool = True,
 ) -> str:
     """The functions, and a table of their entries in the order given.
@@ -34,7 +34,7 @@ def group_unit(
         layout: of its VMContext.
         places: which FuncRef belongs to a function that can be reached by reference.
         bodies: the decoded, validated bodies by function index, imports counted.
-        loop: a loop of the first function, from 0, that the last entry of the table is for.
+        loop: a loop of the first function that the last entry of the table is for.
         vectorised: LLVM will vectorise loops.
 
     Raises:
@@ -52,7 +52,7 @@ def group_unit(
     parts.extend(tail_alias(index) for index in sorted(jumped_to - defined))
     symbols = [tail_name(i) if i in defined else native_name(i) for i in bodies]
     if loop is not None:
-        symbols.append(loop_entry_name(first, loop))
+        symbols.append(loop_entry_name(first, loop.number))
     listed = ", ".join(f"ptr @{symbol}" for symbol in symbols)
     parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(symbols)} x ptr] [{listed}]")
     return "\n".join(parts)

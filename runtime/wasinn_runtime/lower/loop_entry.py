@@ -8,8 +8,8 @@ where nothing leads there.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from wasinn_runtime.abi.layout import SLOT_BYTES, VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.code import Body
@@ -17,9 +17,21 @@ from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.ssa import Block, Lowering
 from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.types import ValType
-from wasinn_runtime.valid.function import FunctionValidator
 
-__all__ = ["has_loop_entries", "loop_entry", "loop_entry_name"]
+__all__ = ["Loop", "has_loop_entries", "loop_entry", "loop_entry_name"]
+
+
+class Loop(NamedTuple):
+    """Which loop of a function is to have an entry.
+
+    Attributes:
+        number: from 0, in the order of the code that can be reached.
+        operands: the types on the operand stack before the instruction at a position of the body,
+            deepest first; asked for once, where the loop begins.
+    """
+
+    number: int
+    operands: Callable[[int], Sequence[ValType]]
 
 
 def loop_entry_name(index: int, loop: int) -> str:
@@ -39,13 +51,13 @@ def loop_entry(
     index: int,
     body: Body,
     unit: Container[int],
-    loop: int,
+    loop: Loop,
 ) -> str:
     """One LLVM function, ``void (CodeEntry, VMContext, slots)``, as array entries are.
 
     Args:
         module, layout, places, index, body, unit: as for ``lower_function``.
-        loop: which loop, from 0, in the order of the code that can be reached.
+        loop: where the entry leads.
     """
     return _LoopEntry(module, layout, places, index, body, unit, loop).run()
 
@@ -59,13 +71,13 @@ class _LoopEntry(Lowering):
         index: int,
         body: Body,
         unit: Container[int],
-        loop: int,
+        loop: Loop,
     ) -> None:
         super().__init__(module, layout, places, index, body, unit)
-        self._wanted, self._loops = loop, 0
+        self._loop, self._loops = loop, 0
         context = f"ptr nonnull align 16 dereferenceable({layout.total_bytes}) %vm"
         self.w = FunctionWriter(
-            f"define internal void @{loop_entry_name(index, loop)}"
+            f"define internal void @{loop_entry_name(index, loop.number)}"
             f"(ptr %code, {context}, ptr %slots) #0"
         )
 
@@ -90,8 +102,8 @@ class _LoopEntry(Lowering):
 
     def at_loop(self, block: Block) -> None:
         """Where the wanted loop begins, its values may also come from the frame."""
-        if self._loops == self._wanted:
-            types = self._operand_types()
+        if self._loops == self._loop.number:
+            types = self._loop.operands(self.position)
             at = SLOT_BYTES * slot_cells(tuple(self.locals))
             lines, values = [], []
             for i, ty in enumerate(types):
@@ -106,13 +118,6 @@ class _LoopEntry(Lowering):
             block.incoming.append((values[below:], "entry"))
             self.stack[:below] = values[:below]
         self._loops += 1
-
-    def _operand_types(self) -> list[ValType]:
-        """The types on the operand stack where the loop begins."""
-        before = replace(self.body, instructions=self.body.instructions[: self.position])
-        validator = FunctionValidator(self.module, self._index, before)
-        validator.run()
-        return [cell for cell in validator.stack if isinstance(cell, ValType)]
 
     def do_return(self, values: list[str]) -> None:
         for (slot, ty), value in zip(self._slots(self.type.results), values, strict=True):

@@ -12,9 +12,11 @@ Source: WebAssembly core specification 2.0, appendix A.3 and section 3.3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from wasinn_runtime.binary.module import Catch
+from wasinn_runtime.binary.code import Body
+from wasinn_runtime.binary.module import Catch, ParsedModule
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import (
     FuncType,
@@ -27,7 +29,7 @@ from wasinn_runtime.spec.types import (
 from wasinn_runtime.valid.operands import UNKNOWN, Types, local_types, show
 from wasinn_runtime.valid.storage import StorageRules
 
-__all__ = ["FunctionValidator", "local_types"]
+__all__ = ["FunctionValidator", "local_types", "operand_types"]
 
 _I32 = ValType.I32
 _V128 = ValType.V128
@@ -503,3 +505,19 @@ def _families() -> dict[Opcode, _Method]:
 
 
 _FAMILIES = _families()
+
+
+def operand_types(module: ParsedModule, function: int, body: Body, position: int) -> list[ValType]:
+    """The types on the operand stack before an instruction that can be reached, deepest first.
+
+    Args:
+        module, function, body: as for :class:`FunctionValidator`; the body is valid.
+        position: of the instruction, in ``body.instructions``.
+    """
+    if not position:
+        return []
+    before = FunctionValidator(
+        module, function, replace(body, instructions=body.instructions[:position])
+    )
+    before.run()
+    return [cell for cell in before.stack if isinstance(cell, ValType)]
