@@ -1,11 +1,11 @@
 """Chooses which runs of handlers the fast interpreter joins into one, by running the kernels.
 
-    python scripts/choose_sequences.py --count 700 --write
+    python scripts/choose_sequences.py --write
 
-Every kernel runs once with a counter at the head of each straight piece of code. Then the most
-valuable pair of neighbours becomes one handler, again and again; its value is how many jumps it
-saves, each kernel weighing the same (programs of many kinds more). ``--write`` puts the list into
-``lower/fast_sequences.py``; without it the list is printed.
+Every kernel runs once with a counter at the head of each straight piece of code; the examples'
+guests are read. Then the most valuable pair of neighbours becomes one handler, again and again; its
+value is how many jumps it saves, each kernel weighing the same (programs of many kinds more).
+``--write`` puts the list into ``lower/fast_sequences.py``; without it the list is printed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from benchmarks.catalogue import KERNELS, Kernel  # noqa: E402
 from wasinn_runtime import Engine, Instance, Module, Store  # noqa: E402
 from wasinn_runtime.engines.engine import Config  # noqa: E402
 from wasinn_runtime.engines.fast_interp import FastInterp  # noqa: E402
-from wasinn_runtime.lower.fast_code import FastCode, Sequences, Walk, write_code  # noqa: E402
+from wasinn_runtime.lower.fast_code import Walk  # noqa: E402
 from wasinn_runtime.lower.fast_handlers import HANDLERS  # noqa: E402
 from wasinn_runtime.lower.fast_names import LABEL, NUMBERS, VECTORS_FROM  # noqa: E402
+from wasinn_runtime.lower.fast_write import FastCode, Sequences, write_code  # noqa: E402
 from wasinn_runtime.lower.threaded import Header  # noqa: E402
 
 _TARGET = _ROOT / "runtime" / "wasinn_runtime" / "lower" / "fast_sequences.py"
 _NAMES = ["", *HANDLERS]
+# Larger programs count by what stands in them, so that the list is not one for the kernels alone.
+_PROGRAMS = ("hello/hello", "rust-files/rust-files", "semantic-search/semantic-search")
+_READ = 1.0
 _LEAVING = ("call", "return_call", "throw")
 # What a sequence may not contain: it has no use there.
 _ALONE = {"count", "hot", "in_try"}
@@ -105,6 +109,29 @@ def _profile(kernel: Kernel, engine: Engine) -> list[_Piece]:
     return [piece for piece, _, _ in counting.pieces if piece.weight]
 
 
+def _read(path: Path, engine: Engine) -> list[_Piece]:
+    """The pieces of a program that is not run; each weighs the same, all together ``_READ``."""
+    module = Module.from_file(engine, path)
+    code = module.code
+    assert isinstance(code, FastInterp)
+    pieces: list[_Piece] = []
+    for number in range(len(code.parsed.code)):
+        index = code.imported + number
+        walk = Walk(code.parsed, code.layout, code.places, 0, index, code.body(index))
+        walk.run(False)
+        parts: list[tuple[str, ...]] = []
+        for handler in walk.numbers:
+            if handler != LABEL:
+                parts.append((_NAMES[handler],))
+            if handler == LABEL or HANDLERS[_NAMES[handler]].ends:
+                pieces.append(_Piece(parts))
+                parts = []
+    total = sum(len(piece.parts) for piece in pieces)
+    for piece in pieces:
+        piece.weight = _READ / total
+    return [piece for piece in pieces if len(piece.parts) > 1]
+
+
 def _may_join(first: tuple[str, ...], second: tuple[str, ...], longest: int) -> bool:
     if len(first) + len(second) > longest or HANDLERS[first[-1]].ends:
         return False
@@ -165,14 +192,16 @@ def choose(pieces: list[_Piece], count: int, longest: int) -> list[tuple[str, ..
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=700, help="how many sequences")
-    parser.add_argument("--longest", type=int, default=6, help="the most handlers in one")
+    parser.add_argument("--count", type=int, default=1000, help="how many sequences")
+    parser.add_argument("--longest", type=int, default=8, help="the most handlers in one")
     parser.add_argument("--write", action="store_true", help="replace the list in the sources")
     options = parser.parse_args()
     engine = Engine(Config(mode="fast-interp"))
     pieces: list[_Piece] = []
     for kernel in KERNELS:
         pieces += _profile(kernel, engine)
+    for program in _PROGRAMS:
+        pieces += _read(_ROOT / "examples" / f"{program}.wasm", engine)
     before = sum(p.weight * len(p.parts) for p in pieces)
     chosen = choose(pieces, options.count, options.longest)
     after = sum(p.weight * len(p.parts) for p in pieces)

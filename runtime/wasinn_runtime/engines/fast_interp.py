@@ -17,7 +17,6 @@ from wasinn_runtime.engines.core import core, runtime_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.fast_body import FAST
-from wasinn_runtime.lower.fast_code import FastCode, Sequences, fast_code
 from wasinn_runtime.lower.fast_handlers import (
     HANDLERS,
     HOT_SYMBOL,
@@ -27,6 +26,7 @@ from wasinn_runtime.lower.fast_handlers import (
     vector_unit,
 )
 from wasinn_runtime.lower.fast_names import SCALAR_SEQUENCES, VECTOR_SEQUENCES
+from wasinn_runtime.lower.fast_write import FastCode, Sequences, fast_code
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.engine import Engine

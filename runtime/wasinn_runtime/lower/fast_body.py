@@ -23,7 +23,7 @@ from typing import Any, cast
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.threaded import Handler, Interpreter
-from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE
+from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.types import Limits, MemoryType, ValType
 
 __all__ = ["CLASSES", "FAST", "Body", "Word", "class_of"]
@@ -129,6 +129,8 @@ class Body(Handler):
 
     def __init__(self, symbol: str) -> None:
         super().__init__(FAST, symbol)
+        self.w: FunctionWriter = self
+        self.vm = "%vm"
         self.words = 1
         self.keep_load = False
         self._wide: dict[str, str] = {}
@@ -142,14 +144,6 @@ class Body(Handler):
 
     layout = cast("VMLayout", _Layout())
     places = cast("Mapping[int, int]", _Places())
-
-    @property
-    def w(self) -> Body:
-        return self
-
-    @property
-    def vm(self) -> str:
-        return self.at["vm"]
 
     def memory_base(self, index: int) -> str:
         if not isinstance(index, Word):

@@ -1,12 +1,12 @@
-"""From a function's body to what the fast interpreter executes: one walk, then one writing.
+"""From a function's body to what the fast interpreter executes: the walk.
 
 The walk keeps the operand stack as *entries* that say where each value is: in a slot (a local that
 was read, or the operand's own slot), in the register of its class, or nowhere yet (a constant).
 So ``local.get`` and constants cost nothing, and an instruction becomes the handler for the kinds
-of its operands. What the walk gives is a list of handlers with their words; the writing replaces
-runs of them by sequences and fills in the distances of branches.
+of its operands. What the walk gives is a list of handlers with their words, which ``fast_write.py``
+then writes.
 
-Trusts validation. Of ``interpreter_unit``'s handlers it knows names alone.
+Trusts validation. Of handlers it knows names and numbers alone.
 
 The rule that makes it right: an entry names a place that nobody writes before the entry is used.
 A local that is set while entries still read it is copied first; a register that takes a new result
@@ -15,7 +15,6 @@ while it holds an operand has that operand stored by the handler that made it (`
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,14 +25,9 @@ from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import Catch, Instruction, ParsedModule
 from wasinn_runtime.lower.fast_body import CLASSES, class_of
 from wasinn_runtime.lower.fast_names import (
-    BRANCHES,
-    JUMP_TABLES,
     LABEL,
     NUMBERS,
-    SCALAR_SEQUENCES,
     TO_SLOT,
-    VECTOR_SEQUENCES,
-    VECTORS_FROM,
     by_kinds,
 )
 from wasinn_runtime.lower.fast_plans import (
@@ -49,11 +43,10 @@ from wasinn_runtime.lower.fast_plans import (
     UNARY,
 )
 from wasinn_runtime.lower.fast_shapes import SHARING_MATTERS
-from wasinn_runtime.lower.threaded import Header
 from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = ["FAMILIES", "FastCode", "Sequences", "Walk", "fast_code", "write_code"]
+__all__ = ["FAMILIES", "FAR", "REST", "Block", "Family", "Try", "Walk"]
 
 # Entries below zero: in the register of a class, the second cell of a vector, and constants from
 # _CONSTANTS down. From zero on: the offset of a slot.
@@ -66,7 +59,7 @@ _COPY_REGISTER = tuple(NUMBERS[f"copy.{c}:r"] for c in CLASSES)
 _COPY_SLOT = (NUMBERS["copy.r:s"],) * 3 + (NUMBERS["copy.v:s"],)
 _COPY_CONSTANT = NUMBERS["copy.r:i"]
 # Where a first walk keeps exceptions, which does not know yet how high the operands reach.
-_FAR = 1 << 40
+FAR = 1 << 40
 _HIGH, _WRAP = 1 << 63, 1 << 64
 
 
@@ -124,7 +117,7 @@ class Walk:
         entries: int,
         index: int,
         body: Body,
-        cells: int = _FAR,
+        cells: int = FAR,
     ) -> None:
         self.module, self.layout, self.places = module, layout, places
         self.entries = entries
@@ -291,10 +284,7 @@ class Walk:
             number = CLASS_NUMBER[ty.base]
             if entry <= _CONSTANTS:
                 kinds.append("i")
-            elif entry < 0:
-                kinds.append("r")
-                held.add(number)
-            elif rs[number] == entry and number not in held:
+            elif entry < 0 or (rs[number] == entry and number not in held):
                 kinds.append("r")
                 held.add(number)
             else:
@@ -392,6 +382,9 @@ class Walk:
         has_vectors = 3 in classes
         first_memory = bool(self.module.memories) and self.is_plain_memory(0)
         self.instructions = iter(self.body.instructions)
+        handler: int
+        args: tuple[int, ...]
+        imm: Any
         for row, imm, at in self.instructions:
             plan = PLANS[row]
             kind = plan[0]
@@ -470,9 +463,7 @@ class Walk:
                     rp[0] = -1
                     handler, args = table[1], (imm[1],)
                 else:
-                    stack.append(a)
-                    self.access(row, imm)
-                    continue
+                    handler, args = table[2], (constants[_CONSTANTS - a], imm[1])
                 if rp[number] >= 0:
                     self.spill(number)
                 rp[number] = len(stack)
@@ -603,149 +594,3 @@ class Walk:
 
 Family = Callable[[Walk, Opcode, Any], None]
 FAMILIES: dict[str, Family] = {}
-
-
-_WHOLE = -1
-
-
-# --- writing ------------------------------------------------------------------------------------
-
-
-class Sequences:
-    """Where handlers are, and which runs of them have a handler of their own.
-
-    Args:
-        scalar: the addresses of the handlers in the order of ``NUMBERS``, but for those of vector
-            instructions, then of ``SCALAR_SEQUENCES``.
-        vectors: gives those of vector instructions, then of ``VECTOR_SEQUENCES``; asked once there
-            is code that needs them.
-        plain: leave sequences out.
-
-    Attributes:
-        addresses: of the handlers, by number.
-        tree: by numbers, one after the other; the address of a whole sequence is under _WHOLE.
-    """
-
-    def __init__(
-        self, scalar: Sequence[int], vectors: Callable[[], Sequence[int]], plain: bool = False
-    ) -> None:
-        self._source = scalar, vectors
-        self._plain = plain
-        self.has_vectors = False
-        self.addresses = [0]
-        self.tree: dict[int, Any] = {}
-        self._add(scalar, VECTORS_FROM - 1, SCALAR_SEQUENCES)
-
-    def _add(self, table: Sequence[int], count: int, sequences: Sequence[tuple[str, ...]]) -> None:
-        self.addresses += table[:count]
-        for address, parts in zip(table[count:], sequences, strict=True):
-            node = self.tree
-            if not self._plain:
-                for part in parts:
-                    node = node.setdefault(NUMBERS[part], {})
-                node[_WHOLE] = address
-
-    def add_vectors(self) -> None:
-        """Have the handlers of vector instructions, too."""
-        table = self._source[1]()
-        if not self.has_vectors:
-            self._add(table, len(NUMBERS) - VECTORS_FROM + 1, VECTOR_SEQUENCES)
-            self.has_vectors = True
-
-    def without(self) -> Sequences:
-        """The handlers alone."""
-        return Sequences(*self._source, plain=True)
-
-
-@dataclass(frozen=True, slots=True)
-class FastCode:
-    """What runs a function. It must be kept as long as the function may run.
-
-    Attributes:
-        words: the header and the stream.
-        address: what ``CodeEntry.CODE`` gets.
-    """
-
-    words: array[int]
-    address: int
-
-
-def write_code(walk: Walk, sequences: Sequences) -> FastCode:
-    """Write what a walk found; its lists are used up."""
-    out = walk.header()
-    numbers, words = walk.numbers, walk.words
-    if not sequences.has_vectors and max(numbers) >= VECTORS_FROM:
-        sequences.add_vectors()
-    addresses, tree = sequences.addresses, sequences.tree
-    labels = [0] * walk.labels
-    distances: list[tuple[int, int]] = []
-    position, count = 0, len(numbers)
-    numbers.append(LABEL)  # ends every run
-    while position < count:
-        number = numbers[position]
-        start = len(out)
-        node = tree.get(number)
-        if node is None:
-            if number == LABEL:
-                labels[words[position][0]] = start
-                position += 1
-                continue
-            out.append(addresses[number])
-            out += words[position]
-            position += 1
-        else:
-            end, address = position + 1, addresses[number]
-            following = node.get(numbers[end])
-            look = end
-            while following is not None:
-                look += 1
-                if _WHOLE in following:
-                    end, address = look, following[_WHOLE]
-                following = following.get(numbers[look])
-            out.append(address)
-            for at in range(position, end):
-                out += words[at]
-            position = end
-            number = numbers[end - 1]
-        if number in BRANCHES:
-            distances.append((len(out) - 1, start))
-        elif number in JUMP_TABLES:
-            targets = walk.targets[position - 1]
-            distances += [(at, start) for at in range(len(out) - targets, len(out))]
-    out.append(0)  # what follows a call may be looked at
-    for at, start in distances:
-        out[at] = SLOT_BYTES * (labels[out[at]] - start)
-    code = array("q", out)
-    return FastCode(code, code.buffer_info()[0] + SLOT_BYTES * Header.WORDS)
-
-
-def fast_code(
-    module: ParsedModule,
-    layout: VMLayout,
-    places: Mapping[int, int],
-    entries: int,
-    index: int,
-    body: Body,
-    sequences: Sequences,
-    hot: bool = False,
-) -> FastCode:
-    """What runs a validated function.
-
-    Args:
-        module: the module it belongs to.
-        layout: of the module's VMContext.
-        places: which FuncRef belongs to a function that can be reached by reference.
-        entries: the address of the module's first CodeEntry.
-        index: the function's index, imports first.
-        body: its decoded body, after validation.
-        sequences: the interpreter's handlers.
-        hot: have it count calls and loops, see ``fast_handlers._hot``.
-    """
-    walk = Walk(module, layout, places, entries, index, body)
-    walk.run(hot)
-    if walk.cells > _FAR:
-        cells = walk.top
-        walk = Walk(module, layout, places, entries, index, body, cells)
-        walk.run(hot)
-        walk.top = walk.cells
-    return write_code(walk, sequences)

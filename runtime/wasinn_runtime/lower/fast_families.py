@@ -6,24 +6,23 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wasinn_runtime.abi.layout import CodeEntry, slot_cells
-from wasinn_runtime.lower.fast_body import class_of
+from wasinn_runtime.abi.layout import SLOT_BYTES, CodeEntry, slot_cells
 from wasinn_runtime.lower.fast_code import (
     FAMILIES,
     REST,
-    SLOT_BYTES,
     Block,
     Family,
     Walk,
-    fast_code,
 )
 from wasinn_runtime.lower.fast_names import IF_FALSE, IF_TRUE, NUMBERS, by_kinds
 from wasinn_runtime.lower.fast_plans import CLASS_NUMBER, OTHER, PLANS
+from wasinn_runtime.lower.fast_write import fast_code
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
 
 __all__ = [
+    "ENDS_OF_TRIES",
     "PARTS_OF_TRY",
     "branch_to",
     "dead",
@@ -32,6 +31,7 @@ __all__ = [
     "finish_block",
     "in_try",
     "move_results",
+    "spill_registers",
 ]
 
 _I32, _I64, _FUNCREF = ValType.I32, ValType.I64, ValType.FUNCREF

@@ -1,4 +1,7 @@
-"""Handlers that move values and go from place to place within a function. See ``fast_handlers.py``."""
+"""Handlers that move values, and that go from place to place within a function.
+
+See ``fast_handlers.py``.
+"""
 
 from __future__ import annotations
 

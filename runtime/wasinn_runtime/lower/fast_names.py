@@ -61,7 +61,7 @@ def _groups() -> dict[str, dict[str, int]]:
     for name, number in NUMBERS.items():
         whole, colon, rest = name.rpartition(":")
         if colon and rest[-2:] not in ("?0", "?1") and not name.endswith("!"):
-            kinds, arrow, dest = rest.partition(">")
+            kinds, _, dest = rest.partition(">")
             if dest != "s" or f"{whole}:{kinds}>r" not in NUMBERS:
                 found.setdefault(whole, {})[kinds] = number
     return found

@@ -1,4 +1,7 @@
-"""Handlers of rows that have a signature: numbers, and accesses of memory. See ``fast_handlers.py``."""
+"""Handlers of rows that have a signature: numbers, vectors, and accesses of memory.
+
+See ``fast_handlers.py``.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ _MEMORIES = MEMORY | SHARED_MEMORY
 
 
 def _numeric(row: Opcode, kinds: str, dest: str, b: Body) -> None:
-    assert row.params is not None and row.results is not None
+    assert row.params is not None
+    assert row.results is not None
     operands = [b.operand(kind, ty) for kind, ty in zip(kinds, row.params, strict=True)]
     b.result(dest, row.results[0], MEANINGS[row.meaning[0]](b, row, operands))
 
@@ -142,7 +146,7 @@ def add_numeric(features: frozenset[str]) -> None:
             for where in _MEMORIES if family in SHARING_MATTERS else MEMORY:
                 types = addressed(row, where)
                 rare = bool(where) or family.startswith("atomic.")
-                for kinds in kinds_of(types, rare):
+                for kinds in kinds_of(types, rare, constants_only=True):
                     reads = reads_of(kinds, types)
                     for dest in _dests(row)[-1:] if rare else _dests(row):
                         write = partial(_access, row, where, kinds, dest)

@@ -99,7 +99,10 @@ RESULT_TYPES = {result_name(ty): ty for ty in KINDS_OF_VALUES}
 
 
 def kinds_of(
-    types: tuple[ValType, ...], rare: bool = False, constant_first: bool = True
+    types: tuple[ValType, ...],
+    rare: bool = False,
+    constant_first: bool = True,
+    constants_only: bool = False,
 ) -> Iterator[str]:
     """The kinds of operands that handlers exist for; slots alone are among them.
 
@@ -107,6 +110,7 @@ def kinds_of(
         types: of the operands.
         rare: slots alone.
         constant_first: whether the first of two may be a constant.
+        constants_only: whether all may be.
     """
     if rare or len(types) > 2:
         yield "s" * len(types)
@@ -118,7 +122,7 @@ def kinds_of(
             continue  # each holds one value
         if any(kind == "i" and ty is _V128 for kind, ty in zip(kinds, types, strict=True)):
             continue
-        if kinds and kinds.count("i") == len(kinds):
+        if kinds and kinds.count("i") == len(kinds) and not constants_only:
             continue
         if kinds.startswith("i") and not constant_first:
             continue
