@@ -217,6 +217,7 @@ class Body(Handler):
     def __init__(self, symbol: str, state: int, twin: str = "") -> None:
         super().__init__(CLASSIC, symbol)
         self.cells = ["%s", "%t"][STATES - 1 - state :]
+        self.symbol = symbol
         self.short = bool(twin)
         self.origin = "%pc"
         self.follow: Follow = {}
@@ -342,9 +343,9 @@ class Body(Handler):
         offset += ahead
         return self.let(f"getelementptr inbounds i8, ptr {base}, i64 {offset}") if offset else base
 
-    def skip(self, count: int) -> None:
+    def skip(self, size: int) -> None:
         base, offset = self._read
-        self._read = (base, offset + count)
+        self._read = (base, offset + size)
 
     def read_at(self, address: str) -> None:
         """Go on reading elsewhere."""
@@ -394,6 +395,28 @@ class Body(Handler):
             self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
             value = self.let(f"shl i8 {value}, 1")
             return self.let(f"ashr i64 {self.let(f'sext i8 {value} to i64')}, 1")
+        return self._any_signed()
+
+    def signed_long(self) -> str:
+        """The same for constants, which often have more bytes: nothing is left to a twin."""
+        first = self.byte()
+        one, more, done = (self.new_label(hint) for hint in ("one", "more", "constant"))
+        self.do(f"br i1 {self.let(f'icmp slt i8 {first}, 0')}, label %{more}, label %{one}")
+        self.label(one)
+        short = self.let(f"shl i8 {first}, 1")
+        short = self.let(f"ashr i64 {self.let(f'sext i8 {short} to i64')}, 1")
+        short_at = self.here()
+        self.do(f"br label %{done}")
+        self.label(more)
+        self.skip(-1)
+        long = self._any_signed()
+        long_at, before = self.here(), self.block
+        self.do(f"br label %{done}")
+        self.label(done)
+        self.read_at(self.let(f"phi ptr [ {short_at}, %{one} ], [ {long_at}, %{before} ]"))
+        return self.let(f"phi i64 [ {short}, %{one} ], [ {long}, %{before} ]")
+
+    def _any_signed(self) -> str:
         value, bits = self._any_length()
         # bits may be 70: those of a number of 64 are all there then
         unused = self.let(f"call i64 @llvm.usub.sat.i64(i64 64, i64 {bits})")
@@ -444,6 +467,9 @@ class Body(Handler):
     def jump_in_state(self, handler: str, **changed: str) -> None:
         """End the block by jumping to a handler for the state that is now."""
         registers = dict(zip("ts", reversed(self.cells), strict=False))
+        # A mark of its own keeps LLVM from joining jumps, which the CPU predicts by where they are.
+        mark = f"{self.symbol} {len(self.lines)}"
+        self.do(f'call void asm sideeffect "# {mark}", ""()')
         self.jump(handler, **{"s": "poison", "t": "poison", **registers, **changed})
 
     def next(self) -> None:

@@ -58,6 +58,7 @@ def take(b: Body, entry: str) -> None:
     b.do(f"br i1 {nothing}, label %{plain}, label %{drops}")
     b.label(drops)
     forked = b.fork()
+    b.spill(STATES - 1)
     handler = f'@"{CLASSIC.name}_drop.{len(b.cells)}"'
     b.jump_in_state(handler, pc=b.origin, stp=entry, sp=b.place_below(0))
     b.join(forked)

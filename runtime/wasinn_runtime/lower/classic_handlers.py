@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
-from wasinn_runtime.lower.classic_body import CLASSIC, STATES, Body, Code, Follow, ModuleFacts, Number
+from wasinn_runtime.lower.classic_body import (
+    CLASSIC,
+    STATES,
+    Body,
+    Code,
+    Follow,
+    ModuleFacts,
+    Number,
+)
 from wasinn_runtime.lower.classic_control import (
     CONTROL,
     WIDE,
@@ -25,6 +32,7 @@ from wasinn_runtime.lower.classic_control import (
     leave,
 )
 from wasinn_runtime.lower.meanings import MEANINGS
+from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.lower.threaded import HANDLER_ATTRIBUTES, Header
 from wasinn_runtime.lower.units import preamble
@@ -43,6 +51,8 @@ CLASSIC_FEATURES = FEATURES_2_0 | {
     "memory64",
     "function-references",
     "threads",
+    "simd",
+    "relaxed-simd",
 }
 """The features whose instructions this interpreter runs."""
 
@@ -69,13 +79,25 @@ def _numeric(row: Opcode, b: Body) -> None:
     b.next()
 
 
+def _with_lanes(row: Opcode, b: Body) -> None:
+    """Of vectors, with a lane, a mask or a vector as immediate."""
+    assert row.params is not None and row.results is not None
+    if row.imm is Imm.LANE:
+        immediate = b.let(f"zext i8 {b.byte()} to i32")
+    else:
+        immediate = b.literal("<16 x i8>", 16)
+    operands = [b.pop(ty) for ty in reversed(row.params)][::-1]
+    b.push(row.results[0], LANE_MEANINGS[row.meaning[0]](b, row, immediate, operands))
+    b.next()
+
+
 def _constant(row: Opcode, b: Body) -> None:
     if row.imm is Imm.F32:
         b.cells.append(b.let(f"zext i32 {b.literal('i32', 4)} to i64"))
     elif row.imm is Imm.F64:
         b.cells.append(b.literal("i64", 8))
     else:
-        b.cells.append(b.signed())
+        b.cells.append(b.signed_long())
     b.next()
 
 
@@ -152,23 +174,29 @@ def _access(row: Opcode, wide: bool, b: Body) -> None:
         return
     flags = b.unsigned()
     named = b.let(f"icmp ne i64 {b.let(f'and i64 {flags}, 64')}, 0")
-    other, first = b.new_label("other"), b.new_label("first")
+    other, first, done = (b.new_label(hint) for hint in ("other", "first", "memory"))
+    short = b.here()
     b.do(f"br i1 {named}, label %{other}, label %{first}")
-    forked = b.fork()
     b.label(other)
     number = b.unsigned()
-    _access_at(row, wide, b, b.unsigned(), number)
-    b.join(forked)
+    long, after = b.here(), b.block
+    b.do(f"br label %{done}")
     b.label(first)
-    _access_at(row, wide, b, b.unsigned(), None)
+    b.do(f"br label %{done}")
+    b.label(done)
+    b.read_at(b.let(f"phi ptr [ {short}, %{first} ], [ {long}, %{after} ]"))
+    memory = b.let(f"phi i64 [ 0, %{first} ], [ {number}, %{after} ]")
+    _access_at(row, wide, b, b.unsigned(), memory)
 
 
 def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None) -> None:
+    lane = [b.let(f"zext i8 {b.byte()} to i32")] if row.imm is Imm.MEMARG_LANE else []
+
     def then(found: Sequence[Number | int]) -> None:
         assert row.params is not None and row.results is not None
         params = (_address_type(found[0]), *row.params[1:])
         operands = [b.pop(ty) for ty in reversed(params)][::-1]
-        immediate = (0, Number(b, offset), found[0])
+        immediate = (0, Number(b, offset), found[0], *lane)
         results = STATE_MEANINGS[row.meaning[0]](b, row, immediate, operands)
         for ty, value in zip(row.results, results, strict=True):
             b.push(ty, value)
@@ -337,11 +365,13 @@ def _handled(row: Opcode, wide: bool) -> _Handled | None:
     if control is not None:
         return _Handled(control.write, control.any_state, row.imm is not Imm.NONE, same)
     if family == "const":
-        return _Handled(partial(_constant, row), True, row.imm in (Imm.I32, Imm.I64))
+        return _Handled(partial(_constant, row), True, False)
     if family in ("global.get", "global.set"):
         then = _global_get if family == "global.get" else _global_set
         return _Handled(partial(_global, wide, then), True, True, False)
-    if row.imm is Imm.MEMARG:
+    if family in LANE_MEANINGS:
+        return _Handled(partial(_with_lanes, row), False, False)
+    if row.imm in (Imm.MEMARG, Imm.MEMARG_LANE):
         # In functions with 64-bit memories, speed is not what interpreters are for.
         return _Handled(partial(_access, row, wide), one_byte and not wide, not wide, False)
     if row.name == "ref.null":
@@ -359,59 +389,34 @@ def _handled(row: Opcode, wide: bool) -> _Handled | None:
 # --- what is done without a jump between ---------------------------------------------------------
 
 _COMPARED = tuple(row.name for row in ROWS if row.meaning[0] in _COMPARISONS and row.code < 256)
-# Runs of instructions that are frequent in compilers' output, measured over many programs.
-_SEQUENCES: tuple[tuple[str, ...], ...] = (
-    *((name, branch) for name in _COMPARED for branch in ("br_if", "if")),
-    ("block", "block", "block", "block"),
-    ("block", "local.get"),
-    ("local.get", "i32.const", "i32.add", "local.tee"),
-    ("local.get", "i32.const", "i32.add", "local.set"),
-    ("local.get", "i32.const", "i32.and"),
-    ("local.get", "i32.const", "i32.shl"),
-    ("local.get", "i32.const", "i32.shr_u"),
-    ("local.get", "local.get", "i32.add"),
-    ("local.get", "i32.add", "local.tee"),
-    ("local.get", "local.set"),
-    ("local.get", "i32.load"),
-    ("local.get", "br_if"),
-    ("i32.const", "i32.add", "local.tee"),
-    ("i32.const", "i32.add", "local.set"),
-    ("i32.const", "i32.and"),
-    ("i32.const", "i32.shl"),
-    ("i32.const", "i32.shr_u"),
-    ("i32.add", "local.tee"),
-    ("i32.add", "local.set"),
-    ("i32.add", "local.get"),
-    ("local.tee", "i32.const"),
-    ("local.tee", "local.get"),
-    ("local.tee", "br_if"),
-    ("local.set", "local.get"),
-    ("br_if", "local.get"),
-    ("i32.and", "br_if"),
-)
+# What often follows an instruction in compilers' output, measured over many programs.
+_FOLLOWERS: dict[str, tuple[str, ...]] = {
+    "local.get": ("i32.const", "local.get"),
+    "local.set": ("local.get",),
+    "local.tee": ("i32.const", "local.get"),
+    "i32.const": ("i32.add", "i32.and"),
+    "i32.add": ("local.tee", "local.set"),
+    "i32.and": ("br_if", "local.tee"),
+    "i32.load": ("local.set", "local.tee"),
+    "block": ("block", "local.get"),
+    **dict.fromkeys(_COMPARED, ("br_if", "if")),
+}
+# How many instructions one handler does, the first included.
+_LONGEST = 3
 _BY_NAME = {row.name: row for row in ROWS}
 
 
-def _follow(row: Opcode, wide: bool) -> Follow:
-    """What may follow an instruction at once, as a tree."""
-    if wide:
-        return {}
-    tree: dict[str, Any] = {}
-    for first, *others in _SEQUENCES:
-        if first == row.name:
-            place = tree
-            for name in others:
-                place = place.setdefault(name, {})
-
-    def written(tree: dict[str, Any]) -> Follow:
-        found: dict[tuple[int, Write], Follow] = {}
-        for name, after in tree.items():
-            handled = _handled(_BY_NAME[name], False)
-            assert handled is not None
-            found[_BY_NAME[name].code, handled.write] = written(after)
+def _follow(row: Opcode, wide: bool, length: int = _LONGEST) -> Follow:
+    """What an instruction's handler also does when it follows."""
+    found: dict[tuple[int, Write], Follow] = {}
+    if wide or length == 1:
         return found
-
-    return written(tree)
+    for name in _FOLLOWERS.get(row.name, ()):
+        after = _BY_NAME[name]
+        handled = _handled(after, False)
+        assert handled is not None
+        found[after.code, handled.write] = _follow(after, False, length - 1)
+    return found
 
 
 def _prefix(prefix: int, symbol: str, b: Body) -> None:
@@ -518,7 +523,14 @@ def classic_unit() -> str:
         unit.table(symbol, listed, "")
     declared = "declare ptr @wasinn_catch(ptr, ptr, ptr)"
     return "\n".join(
-        (preamble(), declared, _run(), *(_trap(code) for code in TrapCode), *unit.parts, _ATTRIBUTES)
+        (
+            preamble(),
+            declared,
+            _run(),
+            *(_trap(code) for code in TrapCode),
+            *unit.parts,
+            _ATTRIBUTES,
+        )
     )
 
 
@@ -533,7 +545,10 @@ def _run() -> str:
     name = CLASSIC.name
     bottom = ["ptr null"] * Code.WORDS
     bottom[Code.HANDLERS // 8] = f"ptr @{PLAIN_SYMBOL}"
-    w = FunctionWriter(f"define void @{CLASSIC.run_symbol}(ptr %function, ptr %vm, ptr %slots) #0")
+    w = FunctionWriter(
+        f"define void @{CLASSIC.run_symbol}(ptr %function, ptr %vm, ptr %slots) #0 "
+        "personality ptr @__gcc_personality_v0"
+    )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
     places = {
         field: w.field(store, field)
@@ -541,7 +556,7 @@ def _run() -> str:
     }
     before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
     fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
-    code = w.load_field("%function", CodeEntry.CODE, "ptr", STATE)
+    code = w.load_field("%function", CodeEntry.KEPT, "ptr", STATE)
     control = w.let(f"getelementptr i8, ptr {cs}, i64 -{Frame.BYTES}")
     size = w.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
     end = w.let(f"getelementptr i8, ptr {fp}, i64 {size}")
@@ -575,12 +590,18 @@ def _run() -> str:
         "cd": code,
     }
     listed = ", ".join(f"{t} {values[register]}" for register, t in CLASSIC.registers)
-    w.do(f"notail call preserve_nonecc void @{name}_begin({listed})")
+    w.do(f"invoke preserve_nonecc void @{name}_begin({listed}) to label %fine unwind label %thrown")
+    w.label("fine")
     results = w.let(f"shl i64 {w.load_field(code, Header.RESULT_CELLS, 'i64', INVARIANT)}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr %slots, ptr {fp}, i64 {results}, i1 false)")
     for field, place in places.items():
         w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
     w.do("ret void")
+    w.label("thrown")  # an exception goes on to native code
+    landed = w.let("landingpad { ptr, i32 } cleanup")
+    for field, place in places.items():
+        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
+    w.do(f"resume {{ ptr, i32 }} {landed}")
     first = Body(f"{name}_begin", 0)
     begin(first, "%sp")
     return "\n".join(
