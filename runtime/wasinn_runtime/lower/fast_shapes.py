@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from wasinn_runtime.lower.fast_body import Body, class_of
@@ -27,9 +28,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shape:
-    """One handler.
+    """One handler. Not frozen: thousands are made at every start, and that would take twice as long.
 
     Attributes:
         write: writes its work; what comes after it is somebody else's affair.
@@ -85,6 +86,7 @@ def add(
     HANDLERS[name] = Shape(write, reads, result, ends, branches)
 
 
+@cache
 def reads_of(kinds: str, types: tuple[ValType, ...]) -> str:
     """The registers that operands of these kinds are in."""
     return "".join(class_of(ty) for kind, ty in zip(kinds, types, strict=True) if kind == "r")
@@ -98,12 +100,13 @@ def result_name(ty: ValType) -> str:
 RESULT_TYPES = {result_name(ty): ty for ty in KINDS_OF_VALUES}
 
 
+@cache
 def kinds_of(
     types: tuple[ValType, ...],
     rare: bool = False,
     constant_first: bool = True,
     constants_only: bool = False,
-) -> Iterator[str]:
+) -> tuple[str, ...]:
     """The kinds of operands that handlers exist for; slots alone are among them.
 
     Args:
@@ -113,8 +116,8 @@ def kinds_of(
         constants_only: whether all may be.
     """
     if rare or len(types) > 2:
-        yield "s" * len(types)
-        return
+        return ("s" * len(types),)
+    found = []
     for listed in product("sri", repeat=len(types)):
         kinds = "".join(listed)
         registers = reads_of(kinds, types)
@@ -126,7 +129,8 @@ def kinds_of(
             continue
         if kinds.startswith("i") and not constant_first:
             continue
-        yield kinds
+        found.append(kinds)
+    return tuple(found)
 
 
 def branch(b: Body, value: str, wanted: int) -> None:
