@@ -22,7 +22,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(_ROOT), str(_ROOT / "runtime")]
 
 from benchmarks.catalogue import KERNELS, Kernel  # noqa: E402
-from wasinn_runtime import Engine, Instance, Module, Store  # noqa: E402
+from wasinn_runtime import Engine, Func, Instance, Module, Store  # noqa: E402
 from wasinn_runtime.engines.engine import Config  # noqa: E402
 from wasinn_runtime.engines.fast_interp import FastInterp  # noqa: E402
 from wasinn_runtime.lower.fast_code import Walk  # noqa: E402
@@ -102,6 +102,7 @@ def _profile(kernel: Kernel, engine: Engine) -> list[_Piece]:
 
     code.make_ready = make_ready  # type: ignore[method-assign]
     run = Instance(Store(engine), module, []).exports["run"]
+    assert isinstance(run, Func)
     run(kernel.tiny_n)
     total = sum(words[place] * len(piece.parts) for piece, words, place in counting.pieces)
     for piece, words, place in counting.pieces:
