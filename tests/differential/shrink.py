@@ -60,6 +60,10 @@ def shrunken(data: bytes, verdict: Verdict, seed: int, modes: Sequence[str], tri
         )
         script.chmod(0o755)
         try:
-            return wasm_tools("shrink", f"--attempts={tries}", str(script), str(whole))
+            small = Path(folder, "small.wasm")
+            wasm_tools(
+                "shrink", f"--attempts={tries}", f"--output={small}", str(script), str(whole)
+            )
+            return small.read_bytes()
         except Unusable:
             return data  # nothing smaller shows it
