@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import FIB, HELLO, ROOT, Inside, Ran, Wasinn, Wat
+from wasinn_runtime.engines.modes import MODES
 
 
 def refused(ran: Ran, *parts: str) -> None:
@@ -34,12 +35,13 @@ def refused(ran: Ran, *parts: str) -> None:
         (["inspekt"], ["'inspekt' is neither a command nor a file", "did you mean inspect?"]),
         (["inspekt"], ["commands: run, compile, inspect, backends, models, doctor"]),
         (["run", "--evn", "A=1", HELLO], ["unknown option '--evn'", "did you mean --env?"]),
-        (["run", "--evn", "A=1", HELLO], ["there is: --mode, --dir"]),
+        (["run", "--evn", "A=1", HELLO], ["there is: --mode, --validate, --dir"]),
+        (["run", "--validate=egaer", HELLO], ["unknown value of --validate", "mean eager?"]),
         (["--jit", HELLO], ["unknown option '--jit'"]),
         (["run", "-x", HELLO], ["unknown option '-x'"]),
         (["run", "--timeout"], ["--timeout needs a value: --timeout SECONDS"]),
         (["run", "--no-cache=yes", HELLO], ["--no-cache takes no value, got 'yes'"]),
-        (["run", "--mode", "fast", HELLO], ["unknown mode 'fast'", "there is: llvm-jit"]),
+        (["run", "--mode", "fast", HELLO], ["unknown mode 'fast'", f"there is: {', '.join(MODES)}"]),
         (["run", "--mode=llvm-jti", HELLO], ["did you mean llvm-jit?"]),
         (["run", "--trace=nn,wsai", HELLO], ["unknown trace 'wsai'", "did you mean wasi?"]),
         (["run", "--trace=", HELLO], ["there is: wasi, nn, decode, validate, compile"]),

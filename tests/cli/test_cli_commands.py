@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wasmtime
 
 from tests.cli.command_line import FIB, HELLO, ROOT, SOURCES, Wasinn, Wat
 from wasinn_host.cli.machine_checks import CHECKS
 from wasinn_host.cli.main import COMMANDS
+from wasinn_host.cli.module_report import report_of
 from wasinn_host.cli.run_options import OPTIONS, TRACES
 from wasinn_host.cli.status import STATUSES
 
@@ -95,6 +97,68 @@ def test_inspect_finds_every_byte_of_the_sections(wasinn: Wasinn) -> None:
     assert at == len(data) == report["size_bytes"]
     assert "name" in [s["name"] for s in report["sections"]]
     assert report["features"][0] == "mvp"
+
+
+# Of each proposal something that no instruction shows, and what the report then names.
+QUIET_USES = {
+    "(memory i64 1)": ["memory64"],
+    "(table i64 1 funcref)": ["memory64"],
+    "(memory 1 2 shared)": ["threads"],
+    "(memory 1) (memory 2)": ["multi-memory"],
+    "(tag (param i32))": ["exceptions"],
+    "(global exnref (ref.null exn))": ["exceptions", "reference-types"],
+    "(func (param v128))": ["simd"],
+    "(type $f (func)) (func (param (ref $f)))": ["function-references"],
+    "(rec (type (func)) (type (func)))": ["function-references"],
+    "(global i32 (i32.add (i32.const 1) (i32.const 2)))": ["extended-const"],
+    "(global $a i32 (i32.const 1)) (global i32 (global.get $a))": ["extended-const"],
+    "(table 1 externref)": ["reference-types"],
+    "(memory 1) (table 1 funcref) (global i32 (i32.const 0))": [],
+}
+
+
+@pytest.mark.parametrize("text", QUIET_USES)
+def test_inspect_names_what_no_instruction_shows(text: str) -> None:
+    report = report_of(bytes(wasmtime.wat2wasm(f"(module {text})")), "quiet", 0)
+    assert report["features"] == ["mvp", *QUIET_USES[text]]
+
+
+LATER = """(module
+  (import "env" "problem" (tag (param i32)))
+  (tag (export "own") (param i64))
+  (memory (export "narrow") 1 2 shared) (memory (export "wide") i64 3)
+  (table i64 4 funcref)
+  (func (export "f") (result i32)
+    (i32x4.extract_lane 0 (i32x4.relaxed_trunc_f32x4_s (v128.const f32x4 1 2 3 4)))))"""
+
+
+def test_inspect_later_proposals(wasinn: Wasinn, wat: Wat) -> None:
+    path = wat(LATER)
+    report = parsed(wasinn("inspect", "--json", path).out)
+    assert report["features"] == [
+        *("mvp", "exceptions", "memory64", "multi-memory", "relaxed-simd", "simd", "threads")
+    ]
+    assert report["tags"] == [
+        {"index": 0, "type": "tag [i32] -> []", "imported": True},
+        {"index": 1, "type": "tag [i64] -> []", "imported": False},
+    ]
+    assert report["imports"][0]["type"] == "tag [i32] -> []"
+    assert report["exports"][0] == {
+        "name": "own",
+        "kind": "tag",
+        "index": 1,
+        "type": "tag [i64] -> []",
+    }
+    assert [(m["address"], m["shared"]) for m in report["memories"]] == [
+        ("i32", True),
+        ("i64", False),
+    ]
+    assert [t["address"] for t in report["tables"]] == ["i64"]
+    assert "tag" in [section["kind"] for section in report["sections"]]
+    lines = wasinn("inspect", path).out.splitlines()
+    assert "  0: memory 1..2 pages shared" in lines
+    assert "  1: memory i64 3 pages" in lines
+    assert "  0: tag [i32] -> [] (imported)" in lines
 
 
 def test_plain_module_uses_no_proposal(wasinn: Wasinn, wat: Wat) -> None:

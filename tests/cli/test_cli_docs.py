@@ -17,7 +17,7 @@ from wasinn_host.cli.help import Command, Group
 from wasinn_host.cli.main import COMMANDS
 from wasinn_host.cli.run_options import OPTIONS, TRACES
 from wasinn_host.cli.status import STATUSES
-from wasinn_runtime.engines.modes import MODES
+from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 
 DOCUMENT = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
 # What makes something and prints nothing.
@@ -109,3 +109,6 @@ def test_document_has_the_options_of_run() -> None:
     meanings = {name: meaning for name, _, meaning in rows}
     assert re.findall(r"`(\w+)`", meanings["--trace"]) == list(TRACES)
     assert [mode for mode in MODES if f"`{mode}`" not in meanings["--mode"]] == []
+    assert f"`{DEFAULT_MODE}` (the default)" in meanings["--mode"]
+    described = re.findall(r"^\| `([a-z-]+)` \| .+ \| .+ \|$", DOCUMENT, re.MULTILINE)
+    assert [mode for mode in MODES if mode not in described] == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import FIB, HELLO, ROOT, RUST, Wasinn, Wat
+from wasinn_runtime.engines.modes import MODES
 
 EXIT = """(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
   (memory (export "memory") 1)
@@ -287,6 +288,27 @@ def test_traces_go_to_standard_error(wasinn: Wasinn) -> None:
     assert re.fullmatch(rf"compile: {head}: {how}", lines[2])
     assert "wasi: fd_write(1, [1 buffer, 23 bytes]) = 0 SUCCESS, nwritten 23" in lines[3:]
     assert all(line.startswith("wasi: ") for line in lines[3:])
+
+
+def test_trace_of_functions_that_become_ready_one_by_one(wasinn: Wasinn) -> None:
+    ran = wasinn("run", "--mode", "fast-jit", "--trace=compile", "--invoke", "run", FIB, "3")
+    assert (ran.status, ran.out) == (0, "2\n")
+    assert re.search(rf"{FIB}: loaded in [\d.]+ ms; functions become ready when first", ran.err)
+
+
+def test_validation_is_lazy_or_eager(wasinn: Wasinn, wat: Wat) -> None:
+    """A defect in a function that nobody calls is told of when it is asked for."""
+    path = wat("""(module (func (export "good") (result i32) (i32.const 7))
+      (func (export "bad") (result i32) (i64.const 0)))""")
+    for mode in MODES:
+        eager = wasinn("run", "--mode", mode, "--validate=eager", "--invoke", "good", path)
+        assert (eager.status, eager.out) == (125, ""), mode
+        assert "function 1: type mismatch" in eager.err
+    command = ("run", "--mode=fast-jit", "--validate", "lazy", "--invoke")
+    assert wasinn(*command, "good", path).out == "7\n"
+    bad = wasinn(*command, "bad", path)
+    assert (bad.status, bad.out) == (125, "")
+    assert "function 1: type mismatch" in bad.err
 
 
 def test_trace_tells_cache_from_compiler(wasinn: Wasinn, tmp_path: Path) -> None:

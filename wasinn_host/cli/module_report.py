@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import MAGIC, VERSION, decode
-from wasinn_runtime.binary.module import ParsedModule, SegmentMode
+from wasinn_runtime.binary.module import ConstExpr, ParsedModule, SegmentMode
 from wasinn_runtime.binary.reader import Reader
-from wasinn_runtime.spec.types import ExternKind, ExternType, GlobalType, ValType
+from wasinn_runtime.spec.features import ALL_FEATURES
+from wasinn_runtime.spec.opcodes import Imm
+from wasinn_runtime.spec.types import (
+    ExternKind,
+    ExternType,
+    GlobalType,
+    Heap,
+    RefType,
+    ValType,
+)
 from wasinn_runtime.valid.validate import validate
 
 __all__ = ["report_of"]
 
-# Source: WebAssembly core specification 2.0, section 5.5.2.
+# Source: WebAssembly core specification 3.0, section 5.5.2.
 _SECTIONS = (
     "custom",
     "type",
@@ -29,6 +39,7 @@ _SECTIONS = (
     "code",
     "data",
     "data count",
+    "tag",
 )
 
 
@@ -43,7 +54,7 @@ def report_of(data: bytes, where: str, biggest: int | None) -> dict[str, Any]:
     Raises:
         Malformed, Invalid: it is not a module, or not a valid one.
     """
-    module = decode(data, where)
+    module = decode(data, where, ALL_FEATURES)
     validate(module)
     return {
         "schema": "wasinn-inspect-1",
@@ -56,7 +67,7 @@ def report_of(data: bytes, where: str, biggest: int | None) -> dict[str, Any]:
                 "module": i.module,
                 "name": i.name,
                 "kind": i.kind.value,
-                "type": str(module.types[i.type_index] if i.type_index is not None else i.type),
+                "type": str(module.import_type(i)),
             }
             for i in module.imports
         ],
@@ -74,6 +85,8 @@ def report_of(data: bytes, where: str, biggest: int | None) -> dict[str, Any]:
                 **_row(index, ty, module.imported_memories),
                 "min_pages": ty.limits.min,
                 "max_pages": ty.limits.max,
+                "address": ty.address.value,
+                "shared": ty.shared,
             }
             for index, ty in enumerate(module.memories)
         ],
@@ -82,11 +95,16 @@ def report_of(data: bytes, where: str, biggest: int | None) -> dict[str, Any]:
                 **_row(index, table, module.imported_tables),
                 "min_elements": table.limits.min,
                 "max_elements": table.limits.max,
+                "address": table.address.value,
             }
             for index, table in enumerate(module.tables)
         ],
         "globals": [
             _row(index, ty, module.imported_globals) for index, ty in enumerate(module.globals_)
+        ],
+        "tags": [
+            _row(index, module.tag_type(index), module.imported_tags)
+            for index in range(len(module.tag_indices))
         ],
         "sections": _sections(module),
         "functions": _functions(module, biggest),
@@ -104,6 +122,8 @@ def _type_of(module: ParsedModule, kind: ExternKind, index: int) -> ExternType:
         return module.memories[index]
     if kind is ExternKind.TABLE:
         return module.tables[index]
+    if kind is ExternKind.TAG:
+        return module.tag_type(index)
     return module.globals_[index]
 
 
@@ -161,13 +181,16 @@ def _features(module: ParsedModule) -> list[str]:
         body = decode_body(module, index)
         for row, immediate, _ in body.instructions:
             found[row.feature] += 1
+            if isinstance(immediate, ValType):
+                found[_feature_of(immediate)] += 1
             # A block with a type index is either this proposal's or could be written without.
-            if type(immediate) is int and row.imm.value == "block type":
+            elif type(immediate) is int and row.imm is Imm.BLOCK:
                 found["multi-value"] += 1
         for _, ty in body.locals:
             found[_feature_of(ty)] += 1
     for function in module.types:
         found["multi-value"] += len(function.results) > 1
+        found["function-references"] += function.definition is not None
         for ty in (*function.params, *function.results):
             found[_feature_of(ty)] += 1
     for global_type in module.globals_:
@@ -179,8 +202,39 @@ def _features(module: ParsedModule) -> list[str]:
     passive = sum(mode is not SegmentMode.ACTIVE for mode in modes)
     found["bulk-memory"] += passive + (module.data_count is not None)
     found["reference-types"] += len(module.tables) > 1
-    found["reference-types"] += sum(t.element is ValType.EXTERNREF for t in module.tables)
+    for table in module.tables:
+        # Tables of functions are older than the type of their elements.
+        found["mvp" if table.element is ValType.FUNCREF else _feature_of(table.element)] += 1
+    addresses = [m.address for m in module.memories] + [t.address for t in module.tables]
+    found["memory64"] += addresses.count(ValType.I64)
+    found["multi-memory"] += len(module.memories) > 1
+    found["threads"] += sum(memory.shared for memory in module.memories)
+    found["function-references"] += sum(init is not None for init in module.table_inits)
+    found["exceptions"] += len(module.tag_indices)
+    for expression in _constants(module):
+        found.update(_features_of_constant(module, expression))
     return ["mvp", *sorted(name for name, count in found.items() if count and name != "mvp")]
+
+
+def _constants(module: ParsedModule) -> Iterator[ConstExpr]:
+    """The constant expressions, but for those that merely name an element's function."""
+    yield from (item.init for item in module.global_defs)
+    yield from (init for init in module.table_inits if init is not None)
+    for element in module.elements:
+        yield element.at
+        yield from (init for init in element.init if len(init) > 1)
+    yield from (data.at for data in module.data_segments)
+
+
+def _features_of_constant(module: ParsedModule, expression: ConstExpr) -> Iterator[str]:
+    for row, immediate, _ in expression:
+        if row.params or (row.imm is Imm.GLOBAL and _is_defined_global(module, immediate)):
+            yield "extended-const"
+        yield row.feature
+
+
+def _is_defined_global(module: ParsedModule, index: object) -> bool:
+    return isinstance(index, int) and index >= module.imported_globals
 
 
 def _globals_outside(module: ParsedModule) -> list[object]:
@@ -192,4 +246,9 @@ def _globals_outside(module: ParsedModule) -> list[object]:
 def _feature_of(ty: ValType) -> str:
     if ty is ValType.V128:
         return "simd"
-    return "reference-types" if ty.is_ref else "mvp"
+    if not isinstance(ty, RefType):
+        return "mvp"
+    if ty.heap in (Heap.EXN, Heap.NOEXN):
+        return "exceptions"
+    is_old = ty in (ValType.FUNCREF, ValType.EXTERNREF)
+    return "reference-types" if is_old else "function-references"

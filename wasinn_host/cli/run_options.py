@@ -30,6 +30,7 @@ TRACES: dict[str, str] = {
     "compile": "time to compile it or take it from the cache",
 }
 
+_VALIDATE = ("lazy", "eager")
 _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -40,6 +41,7 @@ class RunOptions:
         path: the WebAssembly file.
         args: the guest's arguments, after its name.
         mode: how the module is run.
+        validate: ``lazy`` or ``eager``, see ``Config``.
         dirs: directories the guest may use.
         env: the guest's environment.
         preloads: ``NAME:ENCODING:TARGET:PATH``, or names of stored models.
@@ -57,6 +59,7 @@ class RunOptions:
         self.path = ""
         self.args: list[str] = []
         self.mode = DEFAULT_MODE
+        self.validate = "lazy"
         self.dirs: list[Preopen] = []
         self.env: dict[str, str] = {}
         self.preloads: list[str] = []
@@ -111,6 +114,12 @@ def _mode(options: RunOptions, text: str) -> None:
     if text not in MODES:
         _unknown("mode", text, MODES)
     options.mode = text
+
+
+def _validate(options: RunOptions, text: str) -> None:
+    if text not in _VALIDATE:
+        _unknown("value of --validate", text, _VALIDATE)
+    options.validate = text
 
 
 def _dir(options: RunOptions, text: str) -> None:
@@ -205,6 +214,13 @@ def _no_cache(options: RunOptions, text: str) -> None:
 
 OPTIONS: tuple[Option, ...] = (
     Option("--mode", "MODE", f"How to run it: {', '.join(MODES)}.", _mode),
+    Option(
+        "--validate",
+        "WHEN",
+        "lazy: functions are checked when they are first called, in modes that make them ready "
+        "then; eager: all before the module runs.",
+        _validate,
+    ),
     Option(
         "--dir",
         "HOST[::GUEST][::ro]",

@@ -13,6 +13,7 @@ from pathlib import Path
 from wasinn_runtime import Engine, Module
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.engines.cache import CodeCache
+from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.valid.validate import validate
 
 __all__ = ["load_traced"]
@@ -64,7 +65,7 @@ def load_traced(
         Malformed, Invalid: as ``Module``.
     """
     began = time.perf_counter()
-    parsed = decode(data, name)
+    parsed = decode(data, name, engine.features)
     if "decode" in traces:
         tell(
             "decode",
@@ -84,6 +85,9 @@ def load_traced(
         took = _since(began)
     finally:
         engine.cache = kept
+    if isinstance(module.code, Lazy):
+        tell("compile", f"{name}: loaded in {took}; functions become ready when first called")
+        return module
     how = "from the cache" if watched.hit else "compiled" + ("" if kept else ", not kept")
     tell("compile", f"{name}: {how}, an object file of {watched.image_bytes} bytes in {took}")
     return module

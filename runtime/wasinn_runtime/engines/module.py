@@ -147,6 +147,8 @@ class Module:
                 found.append((e.name, p.memories[e.index]))
             elif e.kind is ExternKind.TABLE:
                 found.append((e.name, p.tables[e.index]))
+            elif e.kind is ExternKind.TAG:
+                found.append((e.name, p.tag_type(e.index)))
             else:
                 found.append((e.name, p.globals_[e.index]))
         return found

@@ -25,7 +25,7 @@ def _lines(report: Report, all_functions: bool) -> Iterator[str]:
     yield f"features: {', '.join(report['features'])}"
     yield from _externs("imports", report["imports"])
     yield from _externs("exports", report["exports"])
-    for kind in ("memories", "tables", "globals"):
+    for kind in ("memories", "tables", "globals", "tags"):
         if report[kind]:
             yield f"{kind}:"
             for row in report[kind]:

@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
         put(help_text())
         return 0
     host = Host(
-        Config(mode=options.mode, cache=options.cache),
+        Config(mode=options.mode, validate=options.validate, cache=options.cache),
         backend_options=options.nn_options,
         backend_routes=options.nn_backends,
     )
