@@ -41,7 +41,10 @@ def refused(ran: Ran, *parts: str) -> None:
         (["run", "-x", HELLO], ["unknown option '-x'"]),
         (["run", "--timeout"], ["--timeout needs a value: --timeout SECONDS"]),
         (["run", "--no-cache=yes", HELLO], ["--no-cache takes no value, got 'yes'"]),
-        (["run", "--mode", "fast", HELLO], ["unknown mode 'fast'", f"there is: {', '.join(MODES)}"]),
+        (
+            ["run", "--mode", "fast", HELLO],
+            ["unknown mode 'fast'", f"there is: {', '.join(MODES)}"],
+        ),
         (["run", "--mode=llvm-jti", HELLO], ["did you mean llvm-jit?"]),
         (["run", "--trace=nn,wsai", HELLO], ["unknown trace 'wsai'", "did you mean wasi?"]),
         (["run", "--trace=", HELLO], ["there is: wasi, nn, decode, validate, compile"]),
