@@ -8,7 +8,7 @@ BIN := .venv/bin
 CORPUS := examples/semantic-search
 QUERIES ?= "How can I calm a barking dog?" "a quick dinner" "my computer lost its files"
 
-.PHONY: demo test lint bench examples clean
+.PHONY: demo test lint bench examples features clean
 
 demo: .venv/demo.stamp
 	@$(BIN)/wasinn models build minilm
@@ -30,6 +30,10 @@ lint: .venv/test.stamp
 
 bench: .venv/test.stamp
 	$(BIN)/python -m benchmarks all
+
+# The README's table of what runs in which mode.
+features: .venv/test.stamp
+	$(BIN)/python scripts/feature_table.py --write
 
 examples: .venv/test.stamp
 	$(BIN)/python examples/build.py

@@ -19,6 +19,7 @@ from wasinn_runtime.errors import (
     Malformed,
     MemoryAccessError,
     Trap,
+    UnusableImage,
     UsageError,
     WasinnError,
 )
@@ -32,6 +33,7 @@ from wasinn_runtime.machine.memory import Memory
 from wasinn_runtime.machine.store import Store
 from wasinn_runtime.machine.table import Table
 from wasinn_runtime.machine.tag import Tag
+from wasinn_runtime.spec.features import parse_features
 from wasinn_runtime.spec.types import (
     FuncType,
     GlobalType,
@@ -72,8 +74,10 @@ __all__ = [
     "Tag",
     "TagType",
     "Trap",
+    "UnusableImage",
     "UsageError",
     "ValType",
     "WasinnError",
     "WasmException",
+    "parse_features",
 ]
