@@ -59,9 +59,9 @@ _PARTS = frozenset({"else", "catch", "catch_all"})
 # two lines a byte.
 _LINES, _LINES_PER_BYTE = 20_000, 5
 # From here on LLVM's optimisations take minutes (they are quadratic in these), so they are left
-# out. A switch of as many cases is as deep; nobody has more locals, loops or divisions in one
+# out. A switch of as many cases is as deep; nobody has more locals, operands, loops or divisions in one
 # function but to annoy.
-_DEEPEST, _MOST_LOCALS, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
+_DEEPEST, _MOST_VALUES, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
 
 
 @dataclass(slots=True)
@@ -118,6 +118,7 @@ class Lowering:
         self.blocks: list[Block] = []
         self.reachable = True
         self.position = 0
+        self._most_operands = 0
         self._bases: dict[int, str] = {}
         self._budget = _LINES + _LINES_PER_BYTE * len(module.data)
         self._edge_values = 0
@@ -182,6 +183,8 @@ class Lowering:
             elif family == "select" and immediate is None:
                 immediate = (self.body.select_types[at],)
             HANDLERS[family](self, row, immediate)
+            if len(self.stack) > self._most_operands:
+                self._most_operands = len(self.stack)
             position += 1
 
     def _preserving_entry(self) -> str:
@@ -210,7 +213,7 @@ class Lowering:
     def _is_awkward(self) -> bool:
         """Whether optimising it would take LLVM minutes."""
         count = len(self.locals)
-        if count > _MOST_LOCALS or self.w.checks > _MOST_CHECKS:
+        if max(count, self._most_operands) > _MOST_VALUES or self.w.checks > _MOST_CHECKS:
             return True
         labels = self.w.labels
         if labels <= _DEEPEST and labels * count <= _MOST_LOCALS_TIMES_LOOPS:
