@@ -59,8 +59,8 @@ _PARTS = frozenset({"else", "catch", "catch_all"})
 # two lines a byte.
 _LINES, _LINES_PER_BYTE = 20_000, 5
 # From here on LLVM's optimisations take minutes (they are quadratic in these), so they are left
-# out. A switch of as many cases is as deep; nobody has more locals, operands, loops or divisions in one
-# function but to annoy.
+# out. A switch of as many cases is as deep; nobody has more locals, operands, loops or divisions
+# in one function but to annoy.
 _DEEPEST, _MOST_VALUES, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
 
 
