@@ -21,6 +21,7 @@ from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.classic_body import CLASSIC, ModuleFacts
 from wasinn_runtime.lower.classic_body import Code as ClassicCode
 from wasinn_runtime.lower.classic_control import ENTRY_BYTES
+from wasinn_runtime.lower.classic_exceptions import CLAUSE_BYTES, RANGE_BYTES
 from wasinn_runtime.lower.classic_handlers import (
     PLAIN_SYMBOL,
     SPARE_BYTES,
@@ -29,7 +30,7 @@ from wasinn_runtime.lower.classic_handlers import (
 )
 from wasinn_runtime.lower.threaded import Header
 from wasinn_runtime.spec.types import FuncType, ValType
-from wasinn_runtime.valid import side_table
+from wasinn_runtime.valid import side_table, tries
 from wasinn_runtime.valid.function import local_types
 from wasinn_runtime.valid.side_table import make_side_table
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassicInterpreter", "Interp", "classic_interpreter"]
 
-assert ENTRY_BYTES == side_table.ENTRY_BYTES  # lower and valid do not know each other
+# lower and valid do not know each other
+assert ENTRY_BYTES == side_table.ENTRY_BYTES
+assert (RANGE_BYTES, CLAUSE_BYTES) == (4 * tries.RANGE_WORDS, 4 * tries.CLAUSE_WORDS)
 
 # What more would bring is not worth the seconds: handlers are a few instructions each.
 _OPT_LEVEL = 1
@@ -103,36 +106,37 @@ class Interp(Lazy):
     def make_ready(self, index: int) -> None:
         """Make a function's side table and publish it."""
         body, parsed, layout = self.body(index), self.parsed, self.layout
-        table = make_side_table(parsed, index, body)
+        table = make_side_table(parsed, index, body, self._facts.is_wide)
         ty = parsed.func_type(index)
-        wide = table.is_wide or self._facts.is_wide
         local_map = array("I")
-        if wide:
+        if table.is_wide:
             at = 0
             for t in local_types(ty.params, body.locals):
                 two = t is ValType.V128
                 local_map.append(at << 1 | two)
                 at += 16 if two else 8
-        size = 8 * (table.local_cells + table.operand_cells) + SPARE_BYTES
+        below = 8 * (table.local_cells + table.kept_cells)
         header = dict.fromkeys(range(-8 * Header.WORDS, 8 * ClassicCode.WORDS, 8), 0)
         header |= {
-            Header.FRAME_BYTES: size,
+            Header.FRAME_BYTES: below + 8 * table.operand_cells + SPARE_BYTES,
             Header.PARAM_CELLS: slot_cells(ty.params),
             Header.RESULT_CELLS: slot_cells(ty.results),
             Header.MEMORY_AT: layout.memory(0) + VMContext.RESOURCE_BASE if parsed.memories else 0,
             ClassicCode.FIRST: self._bytes + table.first,
             ClassicCode.LAST: self._bytes + table.last,
             ClassicCode.SIDE_TABLE: _address(table.words),
-            ClassicCode.HANDLERS: self.interpreter.wide if wide else self.interpreter.plain,
-            ClassicCode.LOCAL_BYTES: 8 * table.local_cells,
+            ClassicCode.HANDLERS: self.interpreter.wide if table.is_wide else self.interpreter.plain,
+            ClassicCode.LOCAL_BYTES: below,
             ClassicCode.IMPORTED_GLOBALS: parsed.imported_globals,
-            ClassicCode.GLOBALS: layout.globals_at - VMContext.GLOBAL_BYTES * parsed.imported_globals,
+            ClassicCode.GLOBALS: layout.globals_at
+            - VMContext.GLOBAL_BYTES * parsed.imported_globals,
             ClassicCode.IMPORTED_FUNCTIONS: parsed.imported_functions,
             ClassicCode.MODULE: self._facts.address,
             ClassicCode.LOCALS: _address(local_map),
+            ClassicCode.TRIES: _address(table.tries) if table.tries else 0,
         }
         words = array("q", [header[at] for at in sorted(header)])
-        self.codes[index] = (words, table.words, local_map)
+        self.codes[index] = (words, table.words, local_map, table.tries)
         self.entries.interpret(index, _address(words) + 8 * Header.WORDS, self.interpreter.run)
 
 
@@ -153,9 +157,7 @@ class _ModuleFacts:
         references = array("I", bytes(4 * len(parsed.type_indices)))
         for index, place in places.items():
             references[index] = layout.funcref(place)
-        memories = [
-            (m.address is ValType.I64) | (2 if m.shared else 0) for m in parsed.memories
-        ]
+        memories = [(m.address is ValType.I64) | (2 if m.shared else 0) for m in parsed.memories]
         tables = [int(t.address is ValType.I64) for t in parsed.tables]
         self.is_wide = any(memories) or any(tables)
         self._arrays = {

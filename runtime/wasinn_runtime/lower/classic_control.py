@@ -17,7 +17,7 @@ from wasinn_runtime.lower.writer import COLD, ELEMENT, INVARIANT, STATE, UNPREDI
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import Limits, TableType, ValType
 
-__all__ = ["CONTROL", "ENTRY_BYTES", "WIDE", "Frame", "Write", "leave"]
+__all__ = ["CONTROL", "ENTRY_BYTES", "WIDE", "Frame", "Write", "copy_cells", "leave", "minus"]
 
 # Of the side table, see valid/side_table.py.
 ENTRY_BYTES = 16
@@ -82,7 +82,7 @@ def drop_and_take(b: Body) -> None:
         b.label(label)
         kept = [b.pop(_I64) for _ in range(count)]
         top = b.place_below(-len(b.cells))
-        b.move_stack(_minus(b, top, size))
+        b.move_stack(minus(b, top, size))
         b.cells = kept
         b.dispatch(pc, stp)
     b.join(forked)
@@ -90,17 +90,17 @@ def drop_and_take(b: Body) -> None:
     b.spill()
     top = b.place_below(0)
     moved = b.let(f"shl i64 {carried}, 3")
-    source = _minus(b, top, moved)
-    _copy(b, _minus(b, source, size), source, moved)
-    b.move_stack(_minus(b, top, size))
+    source = minus(b, top, moved)
+    copy_cells(b, minus(b, source, size), source, moved)
+    b.move_stack(minus(b, top, size))
     b.dispatch(pc, stp)
 
 
-def _minus(b: Body, place: str, size: str) -> str:
+def minus(b: Body, place: str, size: str) -> str:
     return b.let(f"getelementptr i8, ptr {place}, i64 {b.let(f'sub i64 0, {size}')}")
 
 
-def _copy(b: Body, target: str, source: str, size: str) -> None:
+def copy_cells(b: Body, target: str, source: str, size: str) -> None:
     """Cells downwards, one by one: without a call, which would cost a native frame."""
     before = b.block
     again, more, done = b.new_label("copy"), b.new_label("cell"), b.new_label("copied")
@@ -189,8 +189,18 @@ def _br_on_non_null(b: Body) -> None:
 # --- blocks -------------------------------------------------------------------------------------
 
 
+def _block_type(b: Body) -> None:
+    if not b.short:
+        _skip_type(b)
+        return
+    code = b.byte()
+    is_long = b.let(f"icmp slt i8 {code}, 0")
+    is_pair = b.let(f"icmp ult i8 {b.let(f'sub i8 {code}, 99')}, 2")
+    b.use_twin(b.let(f"or i1 {is_long}, {is_pair}"))
+
+
 def _block(b: Body) -> None:
-    b.signed()  # its type
+    _block_type(b)
     b.next()
 
 
@@ -208,7 +218,7 @@ def _if_holds(b: Body, holds: str) -> None:
 
 
 def _if(b: Body) -> None:
-    b.signed()
+    _block_type(b)
     _if_holds(b, b.let(f"icmp ne i32 {b.pop(_I32)}, 0"))
 
 
@@ -229,6 +239,11 @@ def _end(b: Body) -> None:
     b.jump_in_state(handler, sp=b.place_below(0))
     b.join(forked)
     b.label(goes_on)
+    b.next()
+
+
+def _delegate(b: Body) -> None:
+    b.unsigned()
     b.next()
 
 
@@ -283,7 +298,7 @@ def leave(b: Body) -> None:
     b.label(many)
     b.spill()
     size = b.let(f"shl i64 {count}, 3")
-    _copy(b, fp, _minus(b, b.place_below(0), size), size)
+    copy_cells(b, fp, minus(b, b.place_below(0), size), size)
     pc = restore(b)
     b.move_stack(b.let(f"getelementptr i8, ptr {fp}, i64 {size}"))
     b.dispatch(pc)
@@ -462,7 +477,7 @@ def _call(find: Callable[[Body], _Callee]) -> Write:
         b.spill()
         top = b.place_below(0)
         params = b.let(f"shl i64 {b.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
-        slots = _minus(b, top, params)
+        slots = minus(b, top, params)
         control = b.let(f"getelementptr i8, ptr {b.at['cs']}, i64 -{Frame.BYTES}")
         current = b.load_field(b.store_context(), StoreContext.CURRENT, "ptr", STATE)
         for offset, value in (
@@ -481,20 +496,24 @@ def _call(find: Callable[[Body], _Callee]) -> Write:
         if b.short:
             b.give_up()
         else:
-            _outside(b, callee)
+            _outside(b, callee, "%pc")
             b.next()
 
     return write
 
 
-def _outside(b: Body, callee: _Callee) -> None:
-    """Call what another engine or Python runs. Arguments end where operands do."""
+def _outside(b: Body, callee: _Callee, pc: str) -> None:
+    """Call what another engine or Python runs. Arguments end where operands do.
+
+    Args:
+        pc: where an exception that comes instead of results is thrown.
+    """
     b.spill()
     cells = callee.cells()
     params = b.let(f"zext i32 {b.let(f'and i32 {cells}, 65535')} to i64")
     results = b.let(f"zext i32 {b.let(f'lshr i32 {cells}, 16')} to i64")
     top = b.place_below(0)
-    slots = _minus(b, top, b.let(f"shl i64 {params}, 3"))
+    slots = minus(b, top, b.let(f"shl i64 {params}, 3"))
     b.save_stacks(top)
     operands = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}"
     thrown = b.let(f"call ptr @wasinn_catch({operands})")
@@ -504,8 +523,8 @@ def _outside(b: Body, callee: _Callee) -> None:
     b.do(f"br i1 {is_thrown}, label %{caught}, label %{fine}, {COLD}")
     forked = b.fork()
     b.label(caught)
-    b.cells = ["poison", b.let(f"ptrtoint ptr {thrown} to i64")]
-    b.jump_in_state(f"@{CLASSIC.name}_unwind")
+    b.cells = [b.let(f"ptrtoint ptr {thrown} to i64")]
+    b.jump_in_state(f"@{CLASSIC.name}_unwind", pc=pc)
     b.join(forked)
     b.label(fine)
 
@@ -518,7 +537,7 @@ def _tail_call(find: Callable[[Body], _Callee]) -> Write:
         b.spill()
         params = b.let(f"shl i64 {b.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
         fp = b.at["fp"]
-        _copy(b, fp, _minus(b, b.place_below(0), params), params)
+        copy_cells(b, fp, minus(b, b.place_below(0), params), params)
         top = b.let(f"getelementptr i8, ptr {fp}, i64 {params}")
         enter(b, callee, code, fp, top, b.at["cs"])
         b.label(other)
@@ -526,7 +545,7 @@ def _tail_call(find: Callable[[Body], _Callee]) -> Write:
         if b.short:
             b.give_up()
         else:
-            _outside(b, callee)
+            _outside(b, callee, b.of_code(Code.LAST, "ptr"))  # no try is left around it
             leave(b)
 
     return write
@@ -581,21 +600,18 @@ def _choose(b: Body, ty: ValType) -> None:
 
 
 def _skip_types(b: Body) -> None:
-    """The one type of a select. One of two bytes or more is a reference: (ref null? heap)."""
+    """The one type of a select, after how many there are."""
     b.unsigned()
-    code = b.byte()
-    with_heap, done = b.new_label("heap"), b.new_label("type")
-    short, before = b.here(), b.block
-    b.do(
-        f"switch i8 {code}, label %{done} [ i8 {0x63}, label %{with_heap} "
-        f"i8 {0x64}, label %{with_heap} ]"
-    )
-    b.label(with_heap)
+    _skip_type(b)
+
+
+def _skip_type(b: Body) -> None:
+    """A type that may have any length: (ref null? heap) is two numbers."""
+    is_pair = b.let(f"icmp ult i8 {b.let(f'sub i8 {b.byte()}, 99')}, 2")  # 0x63, 0x64
+    b.skip(-1)
+    at = b.let(f"getelementptr i8, ptr {b.here()}, i64 {b.let(f'zext i1 {is_pair} to i64')}")
+    b.read_at(at)
     b.signed()
-    long, at = b.here(), b.block
-    b.do(f"br label %{done}")
-    b.label(done)
-    b.read_at(b.let(f"phi ptr [ {short}, %{before} ], [ {long}, %{at} ]"))
 
 
 # The same where operands may take two cells.
@@ -687,6 +703,11 @@ CONTROL: dict[str, Control] = {
     "loop": Control(_block),
     "if": Control(_if),
     "else": Control(_else),
+    "try": Control(_block),
+    "try_table": Control(_else, False),
+    "catch": Control(_else, False),
+    "catch_all": Control(_else, False),
+    "delegate": Control(_delegate, False),
     "end": Control(_end),
     "unreachable": Control(_unreachable, False),
     "br": Control(_br),

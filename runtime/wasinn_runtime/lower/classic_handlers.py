@@ -31,6 +31,7 @@ from wasinn_runtime.lower.classic_control import (
     drop_and_take,
     leave,
 )
+from wasinn_runtime.lower.classic_exceptions import BOTTOM_SYMBOL, THROWING, unwind
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
@@ -53,6 +54,8 @@ CLASSIC_FEATURES = FEATURES_2_0 | {
     "threads",
     "simd",
     "relaxed-simd",
+    "exceptions",
+    "legacy-exceptions",
 }
 """The features whose instructions this interpreter runs."""
 
@@ -364,6 +367,8 @@ def _handled(row: Opcode, wide: bool) -> _Handled | None:
     control = control or CONTROL.get(row.name)
     if control is not None:
         return _Handled(control.write, control.any_state, row.imm is not Imm.NONE, same)
+    if row.name in THROWING:
+        return _Handled(THROWING[row.name], False, False)
     if family == "const":
         return _Handled(partial(_constant, row), True, False)
     if family in ("global.get", "global.set"):
@@ -438,12 +443,6 @@ def _done(b: Body) -> None:
     b.do("ret void")
 
 
-def _unwind(b: Body) -> None:
-    """An exception, in t, came out of what another engine runs: on to who called ``run``."""
-    b.do(f"call void @wasinn_throw(ptr {b.store_context()}, ptr {b.pop(_REF)})")
-    b.do("unreachable")
-
-
 # --- the whole unit -----------------------------------------------------------------------------
 
 
@@ -489,7 +488,7 @@ def classic_unit() -> str:
     for k in range(STATES):
         unit.handler(f"{name}_drop.{k}", drop_and_take, k)
         unit.handler(f"{name}_return.{k}", leave, k)
-    unit.handler(f"{name}_unwind", _unwind, 2)
+    unit.handler(f"{name}_unwind", unwind, 1)
     plain: dict[int, list[str]] = {}
     for wide, symbol in ((False, PLAIN_SYMBOL), (True, WIDE_SYMBOL)):
         found: dict[int, list[str]] = {}
@@ -570,7 +569,7 @@ def _run() -> str:
         (Frame.MEM, "null"),
         (Frame.CURRENT, before[StoreContext.CURRENT]),
         (Frame.STP, "null"),
-        (Frame.CD, f"@{name}.bottom"),
+        (Frame.CD, f"@{BOTTOM_SYMBOL}"),
     ):
         w.do(f"store ptr {value}, ptr {w.field(control, place)}")
     w.do(f"store ptr %function, ptr {places[StoreContext.CURRENT]}, {STATE}")
@@ -609,6 +608,6 @@ def _run() -> str:
             w.finish(),
             first.finish(),
             f"@{name}.bottom.pc = internal constant i8 {_DONE}",
-            f"@{name}.bottom = internal constant [{Code.WORDS} x ptr] [{', '.join(bottom)}]",
+            f"@{BOTTOM_SYMBOL} = internal constant [{Code.WORDS} x ptr] [{', '.join(bottom)}]",
         )
     )

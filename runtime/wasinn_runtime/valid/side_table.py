@@ -19,25 +19,30 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.types import ValType
 from wasinn_runtime.valid.facts import UNREACHABLE, Branch, Facts, examine
-from wasinn_runtime.valid.function import local_types
+from wasinn_runtime.valid.facts import cells as slots
+from wasinn_runtime.valid.tries import find_tries
 
-__all__ = ["ENTRY_BYTES", "SideTable", "make_side_table", "takes_two_cells"]
+__all__ = ["ENTRY_BYTES", "SideTable", "make_side_table"]
 
 ENTRY_BYTES = 16
 
 # They do nothing, so that a branch may as well go on behind them.
-_IDLE = frozenset(row for row in ROWS if row.name in ("block", "loop", "nop"))
+_IDLE = frozenset(row for row in ROWS if row.name in ("block", "loop", "nop", "try"))
 _END = next(row for row in ROWS if row.name == "end")
 # Operands taken before a branch: those that decide it.
 _CONDITIONS = {"br_if": 1, "br_table": 1, "br_on_null": 1, "if": 1}
 _UNTYPED = frozenset({"drop", "select"})
+# Whose entry says something of them instead: the first number.
+_FACTS = _UNTYPED | {"rethrow"}
+# What goes on with the stack as it is.
+_KEEPING = frozenset({"else", "catch", "catch_all", "try_table"})
 
 
 @dataclass(slots=True)
@@ -48,89 +53,92 @@ class SideTable:
         words: the entries.
         first, last: the offsets in the module of the first instruction and of the final ``end``.
         local_cells: parameters and declared locals.
+        kept_cells: after the locals, for exceptions that may be thrown again.
         operand_cells: the most that operands take.
         is_wide: whether operands or locals of two cells are handled by instructions that do not
             say so. Each reachable ``drop`` and ``select`` then has an entry, whose first number is
             the operand's cells.
+        tries: where exceptions are caught, see ``valid/tries.py``; empty if nowhere.
     """
 
     words: array[int]
     first: int
     last: int
     local_cells: int
+    kept_cells: int
     operand_cells: int
     is_wide: bool
-    facts: Facts = field(repr=False)
-    places: list[int] = field(repr=False)
-
-    def index(self, position: int) -> int:
-        """The number of the first entry that instructions from a position on have."""
-        return self._starts[bisect_left(self.places, position)]
-
-    _starts: list[int] = field(default_factory=list, repr=False)
+    tries: array[int]
 
 
-def takes_two_cells(types: object) -> bool:
-    """Whether one of these value types does."""
-    return ValType.V128 in types  # type: ignore[operator]
-
-
-def make_side_table(module: ParsedModule, function: int, body: Body) -> SideTable:
+def make_side_table(
+    module: ParsedModule, function: int, body: Body, all_wide: bool = False
+) -> SideTable:
     """The side table of a body.
 
     Args:
         module: it belongs to.
         function: index among all functions, imports included.
         body: after validation.
+        all_wide: treat it as ``is_wide`` anyway.
     """
     facts = examine(module, function, body)
     params = module.func_type(function).params
-    cells = len(params) + sum(count for count, _ in body.locals)
-    wide = ValType.V128 in params or any(ty is ValType.V128 for _, ty in body.locals)
-    if wide:
-        types = local_types(params, body.locals)
-        cells += types.count(ValType.V128)
+    types = [ty for _, ty in body.locals]
+    cells = slots(params) + sum(count * slots((ty,)) for count, ty in body.locals)
     wide = (
-        wide
+        all_wide
+        or ValType.V128 in params
+        or ValType.V128 in types
         or bool(body.wide_drops)
         or ValType.V128 in body.select_types.values()
         or any(ty.value is ValType.V128 for ty in module.globals_)
     )
     instructions = body.instructions
     entries = dict(facts.branches)
+    tries = find_tries(module, body, facts, 8 * cells)
+    entries.update(tries.entries)
+    for place in tries.without_entry:
+        del entries[place]
     if wide:
         _untyped(body, facts, entries)
     places = sorted(entries)
     starts = [0]
     for place in places:
-        starts.append(starts[-1] + max(1, len(entries[place])))
-    table = SideTable(
-        array("i"),
-        instructions[0][2],
-        instructions[-1][2],
-        cells,
-        facts.deepest,
-        wide,
-        facts,
-        places,
-        starts,
-    )
-    append = table.words.append
+        starts.append(starts[-1] + len(entries[place]))
+    words = array("i")
+    append = words.append
     last = len(instructions) - 1
     for number, place in enumerate(places):
         row, _, at = instructions[place]
-        if row.meaning[0] in _UNTYPED:
-            append(entries[place][0].carried)
-            table.words.extend((0, 0, 0))
+        family = row.meaning[0]
+        if family in _FACTS:
+            words.extend((entries[place][0].carried, 0, 0, 0))
             continue
-        height = facts.heights[place] - _CONDITIONS.get(row.meaning[0], 0)
+        height = facts.heights[place] - _CONDITIONS.get(family, 0)
         for here, branch in enumerate(entries[place], starts[number]):
             target = _settle(instructions, branch.target, last)
             append(instructions[target][2] - at)
             append((starts[bisect_left(places, target)] - here) * ENTRY_BYTES)
             append(branch.carried)
-            append(0 if row.name == "else" else 8 * (height - branch.carried - branch.height))
-    return table
+            append(0 if family in _KEEPING else 8 * (height - branch.carried - branch.height))
+    origin = instructions[0][2]
+
+    def arrive(position: int) -> tuple[int, int]:
+        position = _settle(instructions, position, last)
+        entry = starts[bisect_left(places, position)] * ENTRY_BYTES
+        return instructions[position][2] - origin, entry
+
+    return SideTable(
+        words,
+        origin,
+        instructions[-1][2],
+        cells,
+        tries.kept,
+        facts.deepest,
+        wide,
+        tries.table(arrive),
+    )
 
 
 def _untyped(body: Body, facts: Facts, entries: dict[int, tuple[Branch, ...]]) -> None:
