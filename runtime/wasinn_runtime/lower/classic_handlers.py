@@ -412,15 +412,16 @@ _BY_NAME = {row.name: row for row in ROWS}
 
 
 def _follow(row: Opcode, wide: bool, length: int = _LONGEST) -> Follow:
-    """What an instruction's handler also does when it follows."""
+    """What an instruction's handler also does when it follows, in one of the two sets."""
     found: dict[tuple[int, Write], Follow] = {}
-    if wide or length == 1:
+    if length == 1:
         return found
     for name in _FOLLOWERS.get(row.name, ()):
         after = _BY_NAME[name]
-        handled = _handled(after, False)
+        handled = _handled(after, wide)
         assert handled is not None
-        found[after.code, handled.write] = _follow(after, False, length - 1)
+        if not wide or handled.is_same:
+            found[after.code, handled.write] = _follow(after, wide, length - 1)
     return found
 
 
@@ -496,7 +497,7 @@ def classic_unit() -> str:
             handled = _handled(row, wide)
             if handled is None:
                 continue
-            if wide and handled.is_same:
+            if wide and handled.is_same and row.name not in _FOLLOWERS:
                 found[row.code] = plain[row.code]
             else:
                 name_ = f"{row.name}{'@wide' if wide else ''}"
