@@ -16,7 +16,7 @@ from wasinn_runtime.lower.fast_handlers import (
 )
 from wasinn_runtime.lower.fast_names import LABEL, SCALAR_SEQUENCES, VECTOR_SEQUENCES
 from wasinn_runtime.lower.fast_sequences import SEQUENCES
-from wasinn_runtime.lower.units import escaping_functions, layout_of
+from wasinn_runtime.lower.outline import escaping_functions, layout_of
 from wasinn_runtime.valid.validate import validate_function, validate_sections
 
 _NAMES = ["label", *HANDLERS]
@@ -76,6 +76,17 @@ def test_results_of_other_classes_stay() -> None:
     text = """(func (param i32 f64)
       (f64.store (i32.add (local.get 0) (i32.const 8)) (f64.neg (local.get 1))))"""
     assert walked(text) == ["i32.add:si>r 0 8", "f64.neg:s>r 8", "f64.store:rr 0", "return"]
+
+
+def test_rare_instructions_use_the_register_as_well() -> None:
+    text = """(func (param i32 i32) (result i32)
+      (i32.add (i32.load (local.get 0)) (memory.grow (local.get 1))))"""
+    assert walked(text) == [
+        "i32.load:s>s 0 0 16",
+        "memory.grow:s>s 8 32 24",
+        "i32.add:sr>r 16",
+        "return.i32:r",
+    ]
 
 
 def test_a_local_that_is_set_before_its_value_is_used() -> None:

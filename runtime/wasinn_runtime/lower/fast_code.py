@@ -341,13 +341,15 @@ class Walk:
 
     def finish(self, handler: int, words: list[int], results: Sequence[ValType]) -> None:
         """Write a handler and push its result, if there is one."""
-        if results and not TO_SLOT[handler]:  # it goes to a slot
-            words = [*words, self.own_slot(len(self.stack))]
+        number = CLASS_NUMBER[results[0].base] if results else 0
+        if results and self.rp[number] >= 0:
+            self.spill(number)
+        if results and not TO_SLOT[handler]:  # it goes to a slot, too
+            offset = self.own_slot(len(self.stack))
+            words = [*words, offset]
             self.push(results)
+            self.rs[number] = offset
         elif results:
-            number = CLASS_NUMBER[results[0].base]
-            if self.rp[number] >= 0:
-                self.spill(number)
             self.rp[number] = len(self.stack)
             self.rs[number] = _NOTHING
             self.rk[number] = len(self.numbers)
