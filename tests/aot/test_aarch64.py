@@ -26,12 +26,8 @@ from wasinn_runtime.engines.link import Image, link
 from wasinn_runtime.engines.llvm import target_for, to_object
 from wasinn_runtime.engines.targets import ARCHITECTURES
 from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
-from wasinn_runtime.lower.units import (
-    escaping_functions,
-    layout_of,
-    trampoline_names,
-    trampoline_unit,
-)
+from wasinn_runtime.lower.outline import escaping_functions, layout_of, trampoline_names
+from wasinn_runtime.lower.units import trampoline_unit
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import FuncType, ValType
 

@@ -31,8 +31,9 @@ from wasinn_runtime.engines.targets import (
 )
 from wasinn_runtime.errors import Internal, Invalid, UsageError
 from wasinn_runtime.lower.core import RUNTIME_SYMBOLS
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 from wasinn_runtime.lower.ssa import SSA_FEATURES
-from wasinn_runtime.lower.units import ENTRIES_SYMBOL, Part, module_unit
+from wasinn_runtime.lower.units import Part, module_unit
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 __all__ = ["STAGES", "AotOptions", "Compiled", "Progress", "compile_image", "object_of_part"]

@@ -26,7 +26,7 @@ from wasinn_runtime.engines.pipes import receive, send, start
 from wasinn_runtime.errors import WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
-from wasinn_runtime.lower.units import escaping_functions, layout_of
+from wasinn_runtime.lower.outline import escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
 from wasinn_runtime.valid.function import operand_types
 from wasinn_runtime.valid.validate import validate_function

@@ -15,7 +15,7 @@ from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.engines.modes import DEFAULT_MODE, FEATURES_OF_MODE, MODES
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import LimitExceeded, UsageError
-from wasinn_runtime.lower.units import trampoline_names, trampoline_unit
+from wasinn_runtime.lower.outline import trampoline_names
 from wasinn_runtime.machine.native import Core, reserve
 from wasinn_runtime.spec.types import FuncType
 
@@ -137,7 +137,13 @@ class Engine:
                 return
             firsts = [group[0] for _, group in sorted(needed.items())]
             names = tuple(name for ty in firsts for name in trampoline_names(ty))
-            image = self.image("trampolines", names, lambda: trampoline_unit(firsts), 2)
+
+            def write_ir() -> str:
+                from wasinn_runtime.lower.units import trampoline_unit
+
+                return trampoline_unit(firsts)
+
+            image = self.image("trampolines", names, write_ir, 2)
             code = load(image, names, runtime_imports())
             _trampoline_code.append(code)
             for (enter, spill), group in needed.items():

@@ -12,7 +12,8 @@ from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.lower.groups import group_unit
-from wasinn_runtime.lower.units import ENTRIES_SYMBOL, callees
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
+from wasinn_runtime.lower.units import callees
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module

@@ -27,6 +27,7 @@ class Lazy:
     """A module whose functions become ready one by one. Modes override ``make_ready``."""
 
     interpreted = False
+    has_bodies = True
 
     def __init__(self, module: Module) -> None:
         self.engine = module.engine

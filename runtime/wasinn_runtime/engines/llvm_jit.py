@@ -13,7 +13,7 @@ from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.link import load
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid
-from wasinn_runtime.lower.units import ENTRIES_SYMBOL, module_unit
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class LlvmJit:
     """One object with all of a module's functions, from the cache or compiled now."""
 
     interpreted = False
+    has_bodies = True
 
     def __init__(self, module: Module) -> None:
         engine, parsed = module.engine, module.parsed
@@ -51,6 +52,8 @@ def checked_ir(parsed: ParsedModule) -> str:
     Raises:
         Malformed, Invalid: why it is not a module.
     """
+    from wasinn_runtime.lower.units import module_unit
+
     try:
         validate_sections(parsed)
         return module_unit(parsed, _valid_bodies(parsed))

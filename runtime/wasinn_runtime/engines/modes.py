@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from wasinn_runtime.engines.aot import AotCode
-from wasinn_runtime.engines.entries import EntryTable
-from wasinn_runtime.engines.fast_interp import FastInterp
-from wasinn_runtime.engines.fast_jit import FastJit
-from wasinn_runtime.engines.llvm_jit import LlvmJit
-from wasinn_runtime.engines.tiered import auto
-from wasinn_runtime.lower.fast_handlers import FAST_FEATURES
-from wasinn_runtime.lower.ssa import SSA_FEATURES
+from wasinn_runtime.spec.features import ALL_FEATURES
 
 if TYPE_CHECKING:
+    from wasinn_runtime.engines.entries import EntryTable
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["CODE_OF_MODE", "DEFAULT_MODE", "FEATURES_OF_MODE", "MODES", "ModuleCode"]
+__all__ = ["DEFAULT_MODE", "FEATURES_OF_MODE", "MODES", "ModuleCode", "code_of_mode"]
 
 
 class ModuleCode(Protocol):
@@ -25,31 +20,38 @@ class ModuleCode(Protocol):
 
     Attributes:
         interpreted: whether stores must have stacks for an interpreter.
+        has_bodies: whether the functions' WebAssembly code is there.
 
     Raises:
         Malformed, Invalid: why it is not a module.
     """
 
     interpreted: bool
+    has_bodies: bool
 
     def publish(self, entries: EntryTable) -> None:
         """Fill the module's table; its adapters are there by now."""
 
 
-CODE_OF_MODE: Mapping[str, Callable[[Module], ModuleCode]] = {
-    "fast-interp": FastInterp,
-    "fast-jit": FastJit,
-    "llvm-jit": LlvmJit,
-    "aot": AotCode,
-    "auto": auto,
+# Where each mode's code is: imported when the mode is used, since a start should not wait for what
+# it does not need.
+_WHERE = {
+    "fast-interp": ("fast_interp", "FastInterp"),
+    "fast-jit": ("fast_jit", "FastJit"),
+    "llvm-jit": ("llvm_jit", "LlvmJit"),
+    "aot": ("aot", "AotCode"),
+    "auto": ("tiered", "auto"),
 }
-MODES = tuple(CODE_OF_MODE)
+MODES = tuple(_WHERE)
 # What each mode's decoder lets in.
-FEATURES_OF_MODE: Mapping[str, frozenset[str]] = {
-    "fast-interp": FAST_FEATURES,
-    "fast-jit": SSA_FEATURES,
-    "llvm-jit": SSA_FEATURES,
-    "aot": SSA_FEATURES,
-    "auto": FAST_FEATURES,
-}
+FEATURES_OF_MODE: Mapping[str, frozenset[str]] = dict.fromkeys(MODES, ALL_FEATURES)
 DEFAULT_MODE = "llvm-jit"
+
+
+def code_of_mode(mode: str) -> Callable[[Module], ModuleCode]:
+    """What makes a module's code in a mode."""
+    file, name = _WHERE[mode]
+    make: Callable[[Module], ModuleCode] = getattr(
+        import_module(f"wasinn_runtime.engines.{file}"), name
+    )
+    return make

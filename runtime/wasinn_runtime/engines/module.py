@@ -9,14 +9,12 @@ from pathlib import Path
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.aot import AotCode, load_image
 from wasinn_runtime.engines.aot_format import is_aot
 from wasinn_runtime.engines.engine import Engine
 from wasinn_runtime.engines.entries import EntryTable
-from wasinn_runtime.engines.llvm_jit import checked_ir
-from wasinn_runtime.engines.modes import CODE_OF_MODE, DEFAULT_MODE, FEATURES_OF_MODE, ModuleCode
+from wasinn_runtime.engines.modes import DEFAULT_MODE, FEATURES_OF_MODE, ModuleCode, code_of_mode
 from wasinn_runtime.errors import UsageError
-from wasinn_runtime.lower.units import escaping_functions, layout_of
+from wasinn_runtime.lower.outline import escaping_functions, layout_of
 from wasinn_runtime.spec.types import ExternKind, ExternType
 from wasinn_runtime.valid.validate import validate
 
@@ -48,7 +46,7 @@ class Module:
                 "run it under a name that ends in .aot"
             )
         mode = engine.config.mode
-        self._set_up(engine, decode(content, name, engine.features), CODE_OF_MODE[mode])
+        self._set_up(engine, decode(content, name, engine.features), code_of_mode(mode))
 
     def _set_up(
         self, engine: Engine, parsed: ParsedModule, code: Callable[[Module], ModuleCode]
@@ -100,6 +98,8 @@ class Module:
             OSError: it can not be read.
             UnusableImage: it is damaged, or made for something else than this.
         """
+        from wasinn_runtime.engines.aot import AotCode, load_image
+
         loaded = load_image(image, name=name, source=source)
         module = cls.__new__(cls)
         module._set_up(engine, loaded.parsed, lambda m: AotCode(m, loaded))
@@ -120,7 +120,9 @@ class Module:
         Raises:
             UsageError: it came from an AOT file, where there are no bodies.
         """
-        if isinstance(self.code, AotCode) and not self.code.has_bodies:
+        from wasinn_runtime.engines.llvm_jit import checked_ir
+
+        if not self.code.has_bodies:
             raise UsageError(f"{self.parsed.where} holds compiled code only, no WebAssembly code")
         return checked_ir(self.parsed)
 

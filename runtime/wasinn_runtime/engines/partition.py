@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.lower.units import Part, callees, escaping_functions
+from wasinn_runtime.lower.outline import escaping_functions
+from wasinn_runtime.lower.units import Part, callees
 
 __all__ = ["call_graph", "divide"]
 

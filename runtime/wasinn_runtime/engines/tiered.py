@@ -22,7 +22,8 @@ from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.lower.fast_families import fast_code
 from wasinn_runtime.lower.loop_entry import has_loop_entries
-from wasinn_runtime.lower.units import ENTRIES_SYMBOL, callees
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
+from wasinn_runtime.lower.units import callees
 from wasinn_runtime.machine import native
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.convention import native_name, tail_alias, tail_name, tail_symbols
 from wasinn_runtime.lower.loop_entry import Loop, loop_entry, loop_entry_name
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 from wasinn_runtime.lower.ssa import lower_function
-from wasinn_runtime.lower.units import ENTRIES_SYMBOL, preamble
+from wasinn_runtime.lower.units import preamble
 
 __all__ = ["group_unit"]
 

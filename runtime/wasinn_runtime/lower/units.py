@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from wasinn_runtime.abi.layout import (
     SLOT_BYTES,
     CodeEntry,
-    VMLayout,
     slot_cells,
 )
 from wasinn_runtime.binary.code import Body
@@ -27,6 +26,12 @@ from wasinn_runtime.lower.convention import (
     tail_name,
     tail_symbols,
 )
+from wasinn_runtime.lower.outline import (
+    ENTRIES_SYMBOL,
+    escaping_functions,
+    layout_of,
+    trampoline_names,
+)
 from wasinn_runtime.lower.ssa import lower_function, native_name
 from wasinn_runtime.lower.writer import (
     LLVM_TYPE,
@@ -34,21 +39,16 @@ from wasinn_runtime.lower.writer import (
     FunctionWriter,
 )
 from wasinn_runtime.spec.opcodes import Imm
-from wasinn_runtime.spec.types import ExternKind, FuncType, ValType
+from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = [
-    "ENTRIES_SYMBOL",
     "Part",
     "callees",
-    "escaping_functions",
-    "layout_of",
     "module_unit",
     "preamble",
-    "trampoline_names",
     "trampoline_unit",
 ]
 
-ENTRIES_SYMBOL = "wasinn_entries"
 
 _DECLARATIONS = """
 declare void @wasinn_trap(i32) noreturn cold nounwind
@@ -99,43 +99,6 @@ def preamble(machine: str = "") -> str:
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A
 # thousand results are 5 MB, since their type is spelled out with each.
 _IR_BYTES, _IR_BYTES_PER_BYTE = 32 << 20, 250
-
-
-def layout_of(module: ParsedModule) -> VMLayout:
-    """The layout of the module's VMContext."""
-    return VMLayout(
-        types=len(module.types),
-        imported_functions=module.imported_functions,
-        memories=len(module.memories),
-        tables=len(module.tables),
-        imported_globals=module.imported_globals,
-        defined_globals=len(module.global_defs),
-        data_segments=len(module.data_segments),
-        element_segments=len(module.elements),
-        escaping=len(escaping_functions(module)),
-        tags=len(module.tag_indices),
-    )
-
-
-def escaping_functions(module: ParsedModule) -> list[int]:
-    """Functions that somebody may reach by reference: exported, in segments or globals, start.
-
-    Everything ``ref.func`` may name in code is declared in one of these places. In index order,
-    imports included.
-    """
-    found = {e.index for e in module.exports if e.kind is ExternKind.FUNC}
-    expressions = [d.init for d in module.global_defs]
-    expressions.extend(init for init in module.table_inits if init is not None)
-    for segment in module.elements:
-        expressions.extend(segment.init)
-    for expression in expressions:
-        for row, immediate, _ in expression:
-            if row.meaning[0] == "ref.func":
-                assert isinstance(immediate, int)
-                found.add(immediate)
-    if module.start is not None:
-        found.add(module.start)
-    return sorted(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,15 +215,6 @@ def _declaration(module: ParsedModule, index: int, symbol: str) -> str:
 
 
 # --- trampolines --------------------------------------------------------------------------------
-
-
-def trampoline_names(ty: FuncType) -> tuple[str, str]:
-    """Symbols of a signature's two adapters: slots to typed arguments, and back."""
-    letters = {"i32": "i", "i64": "l", "float": "f", "double": "d", "ptr": "p"}
-    letters["<16 x i8>"] = "v"
-    sides = ["".join(letters[LLVM_TYPE[t]] for t in side) for side in (ty.params, ty.results)]
-    name = f"{sides[0]}_{sides[1]}"
-    return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
 
 
 def trampoline_unit(types: Iterable[FuncType], machine: str = "") -> str:

@@ -1,0 +1,61 @@
+"""What compiled code of a module looks like from outside, known without writing any of it.
+
+A module whose code comes from the cache needs this and nothing else of the lowering.
+"""
+
+from __future__ import annotations
+
+from wasinn_runtime.abi.layout import VMLayout
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.writer import LLVM_TYPE
+from wasinn_runtime.spec.types import ExternKind, FuncType
+
+__all__ = ["ENTRIES_SYMBOL", "escaping_functions", "layout_of", "trampoline_names"]
+
+ENTRIES_SYMBOL = "wasinn_entries"
+
+
+def layout_of(module: ParsedModule) -> VMLayout:
+    """The layout of the module's VMContext."""
+    return VMLayout(
+        types=len(module.types),
+        imported_functions=module.imported_functions,
+        memories=len(module.memories),
+        tables=len(module.tables),
+        imported_globals=module.imported_globals,
+        defined_globals=len(module.global_defs),
+        data_segments=len(module.data_segments),
+        element_segments=len(module.elements),
+        escaping=len(escaping_functions(module)),
+        tags=len(module.tag_indices),
+    )
+
+
+def escaping_functions(module: ParsedModule) -> list[int]:
+    """Functions that somebody may reach by reference: exported, in segments or globals, start.
+
+    Everything ``ref.func`` may name in code is declared in one of these places. In index order,
+    imports included.
+    """
+    found = {e.index for e in module.exports if e.kind is ExternKind.FUNC}
+    expressions = [d.init for d in module.global_defs]
+    expressions.extend(init for init in module.table_inits if init is not None)
+    for segment in module.elements:
+        expressions.extend(segment.init)
+    for expression in expressions:
+        for row, immediate, _ in expression:
+            if row.meaning[0] == "ref.func":
+                assert isinstance(immediate, int)
+                found.add(immediate)
+    if module.start is not None:
+        found.add(module.start)
+    return sorted(found)
+
+
+def trampoline_names(ty: FuncType) -> tuple[str, str]:
+    """Symbols of a signature's two adapters: slots to typed arguments, and back."""
+    letters = {"i32": "i", "i64": "l", "float": "f", "double": "d", "ptr": "p"}
+    letters["<16 x i8>"] = "v"
+    sides = ["".join(letters[LLVM_TYPE[t]] for t in side) for side in (ty.params, ty.results)]
+    name = f"{sides[0]}_{sides[1]}"
+    return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
