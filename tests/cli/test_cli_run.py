@@ -296,6 +296,15 @@ def test_trace_of_functions_that_become_ready_one_by_one(wasinn: Wasinn) -> None
     assert re.search(rf"{FIB}: loaded in [\d.]+ ms; functions become ready when first", ran.err)
 
 
+def test_an_exception_that_nothing_catches(wasinn: Wasinn, wat: Wat) -> None:
+    path = wat("""(module (tag $problem (param i32 i64))
+      (func (export "_start") (throw $problem (i32.const 7) (i64.const -1))))""")
+    for mode in MODES:
+        ran = wasinn("run", "--mode", mode, path)
+        assert (ran.status, ran.out) == (134, ""), mode
+        assert "uncaught exception of the guest: tag(7, -1)" in ran.err
+
+
 def test_validation_is_lazy_or_eager(wasinn: Wasinn, wat: Wat) -> None:
     """A defect in a function that nobody calls is told of when it is asked for."""
     path = wat("""(module (func (export "good") (result i32) (i32.const 7))

@@ -56,7 +56,9 @@ def explain(error: BaseException) -> int:
     if isinstance(error, Interrupted):
         say(f"the guest was stopped: {error.code}")
         return status.TIMED_OUT if error.code == "timeout" else status.FAILED
-    if isinstance(error, Trap):
+    from wasinn_runtime.machine.exceptions import WasmException
+
+    if isinstance(error, Trap | WasmException):
         say(str(error))
         return status.TRAPPED
     if isinstance(error, WasinnError) and not isinstance(error, Internal):

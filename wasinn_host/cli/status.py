@@ -26,7 +26,7 @@ STATUSES: dict[str, str] = {
     str(TIMED_OUT): "the time of --timeout was over",
     str(FAILED): "wasinn itself failed: a bad option, file, module or model",
     str(INTERRUPTED): "interrupted from the keyboard (Ctrl-C)",
-    str(TRAPPED): "the guest trapped",
+    str(TRAPPED): "the guest trapped, or threw an exception that nothing caught",
     str(UNREAD): "nobody read our output any more (SIGPIPE)",
 }
 

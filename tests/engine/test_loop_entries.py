@@ -1,0 +1,67 @@
+"""Mode ``auto`` enters compiled code in the middle of functions, wherever the loop is in them."""
+
+from __future__ import annotations
+
+import pytest
+import wasmtime
+
+from wasinn_runtime import Config, Engine, Instance, Module, Store, ValType
+from wasinn_runtime.abi.layout import CodeEntry
+from wasinn_runtime.binary.code import decode_body
+from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.spec.features import ALL_FEATURES
+from wasinn_runtime.valid.function import operand_types
+
+# Each counts its parameter down to 0 and gives the result that belongs to it.
+LOOPS = {
+    "first": (
+        """(func (export "run") (param i64) (result i32)
+          (loop $l (br_if $l (i64.gt_s
+            (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+          (i32.const 42))""",
+        42,
+        [],
+    ),
+    "below operands": (
+        """(func (export "run") (param i64) (result i32) (local v128 i32)
+          (local.set 1 (v128.const i32x4 1 2 3 4))
+          (i32.const 30) (f64.const 2) (i32.const 10) (local.get 1)
+          (loop $l (param i32 v128) (result i32 v128)
+            (br_if $l (i64.gt_s
+            (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+          (i32x4.extract_lane 1) (i32.add) (local.set 2) (drop) (i32.add (local.get 2)))""",
+        42,
+        [ValType.I32, ValType.F64, ValType.I32, ValType.V128],
+    ),
+    "after what never ends": (
+        """(func (export "run") (param i64) (result i32)
+          (block (br 0) (loop (br 0)))
+          (f32.const 42)
+          (loop $l (br_if $l (i64.gt_s
+            (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+          (i32.trunc_f32_s))""",
+        42,
+        [ValType.F32],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_operands_at_a_loop(name: str) -> None:
+    wat, _, types = LOOPS[name]
+    module = decode(bytes(wasmtime.wat2wasm(f"(module {wat})")), features=ALL_FEATURES)
+    body = decode_body(module, 0)
+    positions = [i for i, (row, _, _) in enumerate(body.instructions) if row.name == "loop"]
+    assert operand_types(module, 0, body, positions[-1]) == types
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
+    wat, result, _ = LOOPS[name]
+    engine = Engine(Config(mode="auto"))
+    module = Module(engine, wasmtime.wat2wasm(f"(module {wat})"))
+    store = Store(engine)
+    exports = Instance(store, module).exports
+    with store.deadline(100):
+        assert exports.run(1 << 42) == result  # days in an interpreter; LLVM sees what the loop comes to
+    assert module.entries.get(0, CodeEntry.OSR)
