@@ -302,7 +302,7 @@ def test_an_exception_that_nothing_catches(wasinn: Wasinn, wat: Wat) -> None:
     for mode in MODES:
         ran = wasinn("run", "--mode", mode, path)
         assert (ran.status, ran.out) == (134, ""), mode
-        assert "uncaught exception of the guest: tag(7, -1)" in ran.err
+        assert "uncaught exception of the guest: tag 0(7, -1)" in ran.err
 
 
 def test_validation_is_lazy_or_eager(wasinn: Wasinn, wat: Wat) -> None:

@@ -63,5 +63,6 @@ def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
     store = Store(engine)
     exports = Instance(store, module).exports
     with store.deadline(100):
-        assert exports.run(1 << 42) == result  # days in an interpreter; LLVM sees what the loop comes to
+        # Hours in an interpreter; LLVM sees what the loop comes to.
+        assert exports.run(1 << 42) == result
     assert module.entries.get(0, CodeEntry.OSR)
