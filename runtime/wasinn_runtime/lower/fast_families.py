@@ -624,6 +624,11 @@ def _elem_drop(f: Walk, row: Opcode, imm: Any) -> None:
     f.emit("elem.drop:", f.layout.element_segment(imm))
 
 
+@family("atomic.fence")
+def _fence(f: Walk, row: Opcode, imm: Any) -> None:
+    f.emit("atomic.fence:")
+
+
 @family("ref.null")
 def _ref_null(f: Walk, row: Opcode, imm: Any) -> None:
     f.constant(0)

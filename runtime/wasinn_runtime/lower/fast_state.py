@@ -107,6 +107,7 @@ def _variants() -> Iterator[_Variant]:
     def plain(b: Body) -> object:
         return b.number()
 
+    yield _Variant("atomic.fence", BY_NAME["atomic.fence"], (), (), lambda b: None)
     yield _Variant("data.drop", BY_NAME["data.drop"], (), (), plain)
     yield _Variant("elem.drop", BY_NAME["elem.drop"], (), (), plain)
     yield _Variant("ref.func", BY_NAME["ref.func"], (), (_FUNCREF,), plain)

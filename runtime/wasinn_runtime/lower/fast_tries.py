@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from wasinn_runtime.abi.layout import SLOT_BYTES, slot_cells
-from wasinn_runtime.lower.fast_code import Block, Try, Walk
+from wasinn_runtime.lower.fast_code import FAMILIES, Block, Try, Walk
 from wasinn_runtime.lower.fast_families import (
     ENDS_OF_TRIES,
     PARTS_OF_TRY,
@@ -21,8 +21,10 @@ from wasinn_runtime.lower.fast_families import (
     move_results,
     spill_registers,
 )
+from wasinn_runtime.lower.fast_handlers import FAST_FEATURES
 from wasinn_runtime.lower.fast_names import by_kinds
-from wasinn_runtime.spec.opcodes import Opcode
+from wasinn_runtime.lower.fast_plans import OTHER, PLANS
+from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.types import ValType
 
 __all__: list[str] = []
@@ -246,3 +248,12 @@ def _end_try(f: Walk, block: Block, reachable: bool) -> None:
 
 ENDS_OF_TRIES.append(_end_try)
 PARTS_OF_TRY.update(catch=_catch_of, catch_all=_catch_all_of, delegate=_delegate_of)
+
+# All families are known by now.
+_missing = [
+    row.name
+    for row in ROWS
+    if row.feature in FAST_FEATURES and PLANS[row][0] == OTHER and row.meaning[0] not in FAMILIES
+]
+if _missing:
+    raise ValueError(f"instructions the fast interpreter cannot walk: {', '.join(_missing)}")
