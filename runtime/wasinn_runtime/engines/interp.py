@@ -108,9 +108,9 @@ class Interp(Lazy):
         body, parsed, layout = self.body(index), self.parsed, self.layout
         table = make_side_table(parsed, index, body, self._facts.is_wide)
         ty = parsed.func_type(index)
-        local_map = array("I")
+        handlers, local_map = self.interpreter.plain, array("I")
         if table.is_wide:
-            at = 0
+            handlers, at = self.interpreter.wide, 0
             for t in local_types(ty.params, body.locals):
                 two = t is ValType.V128
                 local_map.append(at << 1 | two)
@@ -125,11 +125,10 @@ class Interp(Lazy):
             ClassicCode.FIRST: self._bytes + table.first,
             ClassicCode.LAST: self._bytes + table.last,
             ClassicCode.SIDE_TABLE: _address(table.words),
-            ClassicCode.HANDLERS: self.interpreter.wide if table.is_wide else self.interpreter.plain,
+            ClassicCode.HANDLERS: handlers,
             ClassicCode.LOCAL_BYTES: below,
             ClassicCode.IMPORTED_GLOBALS: parsed.imported_globals,
-            ClassicCode.GLOBALS: layout.globals_at
-            - VMContext.GLOBAL_BYTES * parsed.imported_globals,
+            ClassicCode.GLOBALS: layout.defined_global(-parsed.imported_globals),
             ClassicCode.IMPORTED_FUNCTIONS: parsed.imported_functions,
             ClassicCode.MODULE: self._facts.address,
             ClassicCode.LOCALS: _address(local_map),

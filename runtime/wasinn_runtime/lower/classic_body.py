@@ -24,11 +24,12 @@ from typing import Any, cast
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.state import Frame
 from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE
 from wasinn_runtime.spec.types import GlobalType, Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC", "STATES", "Body", "Code", "ModuleFacts", "Follow", "Number"]
+__all__ = ["CLASSIC", "STATES", "Body", "Code", "Follow", "ModuleFacts", "Number"]
 
 CLASSIC = Interpreter(
     "wasinn_classic",
@@ -234,6 +235,11 @@ class Body(Handler):
         return self
 
     @property
+    def frame(self) -> Frame:
+        """This as what meanings ask for; they only read its attributes."""
+        return cast("Frame", self)
+
+    @property
     def vm(self) -> str:
         return self.at["vm"]
 
@@ -397,24 +403,36 @@ class Body(Handler):
             return self.let(f"ashr i64 {self.let(f'sext i8 {value} to i64')}, 1")
         return self._any_signed()
 
-    def signed_long(self) -> str:
-        """The same for constants, which often have more bytes: nothing is left to a twin."""
-        first = self.byte()
-        one, more, done = (self.new_label(hint) for hint in ("one", "more", "constant"))
-        self.do(f"br i1 {self.let(f'icmp slt i8 {first}, 0')}, label %{more}, label %{one}")
-        self.label(one)
-        short = self.let(f"shl i8 {first}, 1")
-        short = self.let(f"ashr i64 {self.let(f'sext i8 {short} to i64')}, 1")
-        short_at = self.here()
-        self.do(f"br label %{done}")
-        self.label(more)
-        self.skip(-1)
-        long = self._any_signed()
-        long_at, before = self.here(), self.block
-        self.do(f"br label %{done}")
+    def constant(self) -> str:
+        """The same for constants, of which also two and three bytes are common."""
+        if not self.short:
+            return self._any_signed()
+        done = self.new_label("constant")
+        found: list[tuple[str, str, str]] = []
+        low = "0"
+        for place in range(3):
+            byte = self.byte()
+            is_last, last, more = (
+                self.let(f"icmp sge i8 {byte}, 0"),
+                *map(self.new_label, ("last", "more")),
+            )
+            self.do(f"br i1 {is_last}, label %{last}, label %{more}")
+            self.label(last)
+            high = self.let(f"sext i8 {self.let(f'shl i8 {byte}, 1')} to i64")
+            high = self.let(f"shl i64 {self.let(f'ashr i64 {high}, 1')}, {7 * place}")
+            found.append((self.let(f"or i64 {high}, {low}"), self.here(), last))
+            self.do(f"br label %{done}")
+            self.label(more)
+            bits = self.let(f"zext i8 {self.let(f'and i8 {byte}, 127')} to i64")
+            low = self.let(f"or i64 {low}, {self.let(f'shl i64 {bits}, {7 * place}')}")
+        kept = self.fork()
+        self.give_up()
+        self.join(kept)
         self.label(done)
-        self.read_at(self.let(f"phi ptr [ {short_at}, %{one} ], [ {long_at}, %{before} ]"))
-        return self.let(f"phi i64 [ {short}, %{one} ], [ {long}, %{before} ]")
+        values = ", ".join(f"[ {value}, %{label} ]" for value, _, label in found)
+        places = ", ".join(f"[ {place}, %{label} ]" for _, place, label in found)
+        self.read_at(self.let(f"phi ptr {places}"))
+        return self.let(f"phi i64 {values}")
 
     def _any_signed(self) -> str:
         value, bits = self._any_length()

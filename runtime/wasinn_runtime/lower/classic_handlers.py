@@ -1,7 +1,7 @@
 """The classic interpreter's handlers, derived from the opcode table, as one unit of LLVM IR.
 
-There are two sets of them. The plain one is for modules and functions where every operand takes one
-cell and every address 32 bits; the wide one looks these things up. A function's ``Code`` says which.
+There are two sets of them. The plain one is for functions where every operand takes one cell and
+every address 32 bits; the wide one looks these things up. A function's ``Code`` says which.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from functools import partial
 
 import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
+from wasinn_runtime.errors import Internal
 from wasinn_runtime.lower.classic_body import (
     CLASSIC,
     STATES,
@@ -21,13 +22,12 @@ from wasinn_runtime.lower.classic_body import (
     ModuleFacts,
     Number,
 )
+from wasinn_runtime.lower.classic_calls import CALLS, WIDE_CALLS, begin
 from wasinn_runtime.lower.classic_control import (
     CONTROL,
     WIDE,
-    Control,
     Frame,
     Write,
-    begin,
     drop_and_take,
     leave,
 )
@@ -68,6 +68,7 @@ SPARE_BYTES = 64
 _ATTRIBUTES = HANDLER_ATTRIBUTES.replace("uwtable", 'uwtable "no-jump-tables"="true"')
 
 _I32, _I64, _V128, _REF = ValType.I32, ValType.I64, ValType.V128, ValType.FUNCREF
+_TWIN = "+"
 _DONE = 0xFF  # no instruction's code: where ``run`` goes on
 
 
@@ -75,7 +76,8 @@ _DONE = 0xFF  # no instruction's code: where ``run`` goes on
 
 
 def _numeric(row: Opcode, b: Body) -> None:
-    assert row.params is not None and row.results is not None
+    assert row.params is not None
+    assert row.results is not None
     operands = [b.pop(ty) for ty in reversed(row.params)][::-1]
     result = MEANINGS[row.meaning[0]](b, row, operands)
     b.push(row.results[0], result)
@@ -84,7 +86,8 @@ def _numeric(row: Opcode, b: Body) -> None:
 
 def _with_lanes(row: Opcode, b: Body) -> None:
     """Of vectors, with a lane, a mask or a vector as immediate."""
-    assert row.params is not None and row.results is not None
+    assert row.params is not None
+    assert row.results is not None
     if row.imm is Imm.LANE:
         immediate = b.let(f"zext i8 {b.byte()} to i32")
     else:
@@ -100,7 +103,7 @@ def _constant(row: Opcode, b: Body) -> None:
     elif row.imm is Imm.F64:
         b.cells.append(b.literal("i64", 8))
     else:
-        b.cells.append(b.signed_long())
+        b.cells.append(b.constant())
     b.next()
 
 
@@ -169,7 +172,7 @@ def _access(row: Opcode, wide: bool, b: Body) -> None:
     """A load or store, or an atomic access."""
     if b.short:
         both = b.let(f"load i16, ptr {b.here()}, align 1")
-        rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x8040 - (1 << 16)}')}, 0")
+        rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x80C0 - (1 << 16)}')}, 0")
         b.use_twin(rare)
         b.skip(2)
         offset = b.let(f"zext i16 {b.let(f'lshr i16 {both}, 8')} to i64")
@@ -196,11 +199,12 @@ def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None
     lane = [b.let(f"zext i8 {b.byte()} to i32")] if row.imm is Imm.MEMARG_LANE else []
 
     def then(found: Sequence[Number | int]) -> None:
-        assert row.params is not None and row.results is not None
+        assert row.params is not None
+        assert row.results is not None
         params = (_address_type(found[0]), *row.params[1:])
         operands = [b.pop(ty) for ty in reversed(params)][::-1]
         immediate = (0, Number(b, offset), found[0], *lane)
-        results = STATE_MEANINGS[row.meaning[0]](b, row, immediate, operands)
+        results = STATE_MEANINGS[row.meaning[0]](b.frame, row, immediate, operands)
         for ty, value in zip(row.results, results, strict=True):
             b.push(ty, value)
         b.next()
@@ -269,7 +273,7 @@ def _stateful(row: Opcode, wide: bool, b: Body) -> None:
         params, results = _SIGNATURES[row.name](*map(_address_type, found))
         operands = [b.pop(ty) for ty in reversed(params)][::-1]
         immediate = tuple(all_) if len(all_) > 1 else all_[0] if all_ else None
-        values = STATE_MEANINGS[row.meaning[0]](b, row, immediate, operands)
+        values = STATE_MEANINGS[row.meaning[0]](b.frame, row, immediate, operands)
         for ty, value in zip(results, values, strict=True):
             b.push(ty, value)
         b.next()
@@ -337,6 +341,7 @@ def _global_set(b: Body, ty: ValType, cell: str) -> None:
 
 # --- what handles each row ----------------------------------------------------------------------
 
+_CONTROL, _WIDE = CONTROL | CALLS, WIDE | WIDE_CALLS
 _COMPARISONS = {"eqz", "icmp", "fcmp"}
 
 
@@ -357,20 +362,22 @@ class _Handled:
     is_same: bool = True
 
 
-def _handled(row: Opcode, wide: bool) -> _Handled | None:
-    """How a row is handled in one of the two sets; None if it is not."""
-    if row.feature not in CLASSIC_FEATURES:
-        return None
+def _handled(row: Opcode, wide: bool) -> _Handled:
+    """How a row is handled in one of the two sets.
+
+    Raises:
+        Internal: it is not.
+    """
     family, one_byte = row.meaning[0], row.code < 256
-    control = WIDE.get(row.name) if wide else None
+    control = _WIDE.get(row.name) if wide else None
     same = control is None
-    control = control or CONTROL.get(row.name)
+    control = control or _CONTROL.get(row.name)
     if control is not None:
         return _Handled(control.write, control.any_state, row.imm is not Imm.NONE, same)
     if row.name in THROWING:
         return _Handled(THROWING[row.name], False, False)
     if family == "const":
-        return _Handled(partial(_constant, row), True, False)
+        return _Handled(partial(_constant, row), True, row.imm in (Imm.I32, Imm.I64))
     if family in ("global.get", "global.set"):
         then = _global_get if family == "global.get" else _global_set
         return _Handled(partial(_global, wide, then), True, True, False)
@@ -388,7 +395,7 @@ def _handled(row: Opcode, wide: bool) -> _Handled | None:
         return _Handled(partial(_stateful, row, wide), one_byte and not wide, twin, False)
     if row.imm is Imm.NONE and family in MEANINGS:
         return _Handled(partial(_numeric, row), one_byte, False)
-    return None
+    raise Internal(f"{row.name}: the classic interpreter does not handle it")
 
 
 # --- what is done without a jump between ---------------------------------------------------------
@@ -419,10 +426,14 @@ def _follow(row: Opcode, wide: bool, length: int = _LONGEST) -> Follow:
     for name in _FOLLOWERS.get(row.name, ()):
         after = _BY_NAME[name]
         handled = _handled(after, wide)
-        assert handled is not None
         if not wide or handled.is_same:
             found[after.code, handled.write] = _follow(after, wide, length - 1)
     return found
+
+
+def _names(follow: Follow) -> list[tuple[int, object]]:
+    """What there is in a tree, to compare with another."""
+    return [(code, _names(after)) for (code, _), after in follow.items()]
 
 
 def _prefix(prefix: int, symbol: str, b: Body) -> None:
@@ -458,6 +469,9 @@ class _Unit:
     ) -> str:
         body = Body(symbol, state, twin)
         body.follow = follow or {}
+        if symbol.endswith(_TWIN):
+            # Inlined, it would cost the usual way registers, and so a frame.
+            body.lines[0] = body.lines[0].replace("#8", "#8 noinline cold")
         write(body)
         self.parts.append(body.finish())
         return f'ptr @"{symbol}"'
@@ -469,7 +483,7 @@ class _Unit:
             symbol = f"{CLASSIC.name}.{name}.{state}"
             twin = ""
             if handled.has_twin:
-                twin = f"{symbol}+"
+                twin = f"{symbol}{_TWIN}"
                 self.handler(twin, handled.write, state)
             symbols.append(self.handler(symbol, handled.write, state, twin, follow))
         return symbols
@@ -494,14 +508,15 @@ def classic_unit() -> str:
     for wide, symbol in ((False, PLAIN_SYMBOL), (True, WIDE_SYMBOL)):
         found: dict[int, list[str]] = {}
         for row in ROWS:
-            handled = _handled(row, wide)
-            if handled is None:
+            if row.feature not in CLASSIC_FEATURES:
                 continue
-            if wide and handled.is_same and row.name not in _FOLLOWERS:
+            handled = _handled(row, wide)
+            follow = _follow(row, wide)
+            if wide and handled.is_same and _names(follow) == _names(_follow(row, False)):
                 found[row.code] = plain[row.code]
             else:
                 name_ = f"{row.name}{'@wide' if wide else ''}"
-                found[row.code] = unit.versions(name_, handled, _follow(row, wide))
+                found[row.code] = unit.versions(name_, handled, follow)
         if not wide:
             plain = found
         by_byte: dict[int, list[str]] = {code: v for code, v in found.items() if code < 256}
@@ -563,7 +578,7 @@ def _run() -> str:
     w.trap_if(w.let(f"icmp ugt ptr {end}, {control}"), TrapCode.CALL_STACK_EXHAUSTED)
     params = w.let(f"shl i64 {w.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {fp}, ptr %slots, i64 {params}, i1 false)")
-    for place, value in (
+    for word, value in (
         (Frame.PC, f"@{name}.bottom.pc"),
         (Frame.FP, fp),
         (Frame.VM, "%vm"),
@@ -572,7 +587,7 @@ def _run() -> str:
         (Frame.STP, "null"),
         (Frame.CD, f"@{BOTTOM_SYMBOL}"),
     ):
-        w.do(f"store ptr {value}, ptr {w.field(control, place)}")
+        w.do(f"store ptr {value}, ptr {w.field(control, word)}")
     w.do(f"store ptr %function, ptr {places[StoreContext.CURRENT]}, {STATE}")
     offset = w.load_field(code, Header.MEMORY_AT, "i64", INVARIANT)
     memory = w.let(f"getelementptr i8, ptr %vm, i64 {offset}")
