@@ -13,7 +13,7 @@ from wasinn_runtime import Config, Engine, Exhaustion, Func, Instance, Linker, M
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.engines.interp import Interp
-from wasinn_runtime.lower.classic_handlers import CLASSIC_FEATURES
+from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.spec.types import FuncType, ValType
 from wasinn_runtime.valid.side_table import ENTRY_BYTES, SideTable, make_side_table
 from wasinn_runtime.valid.tries import CLAUSE_WORDS, RANGE_WORDS
@@ -30,7 +30,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
 
     def make(data: bytes) -> Module:
         module = Module.__new__(Module)
-        module._set_up(engine, decode(data, "test", CLASSIC_FEATURES), Interp)
+        module._set_up(engine, decode(data, "test", ALL_FEATURES), Interp)
         return module
 
     return make
@@ -121,9 +121,9 @@ def test_constants(load: Load, value: int) -> None:
 # --- side tables --------------------------------------------------------------------------------
 
 
-def side_table(text: str, features: frozenset[str] = CLASSIC_FEATURES) -> tuple[bytes, SideTable]:
+def side_table(text: str) -> tuple[bytes, SideTable]:
     data = wat(text)
-    parsed = decode(data, "test", features)
+    parsed = decode(data, "test", ALL_FEATURES)
     validate_sections(parsed)
     body = decode_body(parsed, 0)
     validate_function(parsed, 0, body)

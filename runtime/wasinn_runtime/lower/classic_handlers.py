@@ -38,26 +38,11 @@ from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.lower.threaded import HANDLER_ATTRIBUTES, Header
 from wasinn_runtime.lower.units import preamble
 from wasinn_runtime.lower.writer import GLOBAL, INVARIANT, STATE, FunctionWriter
-from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import PREFIXES, ROWS, Imm, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC_FEATURES", "PLAIN_SYMBOL", "SPARE_BYTES", "WIDE_SYMBOL", "classic_unit"]
-
-CLASSIC_FEATURES = FEATURES_2_0 | {
-    "tail-call",
-    "extended-const",
-    "multi-memory",
-    "memory64",
-    "function-references",
-    "threads",
-    "simd",
-    "relaxed-simd",
-    "exceptions",
-    "legacy-exceptions",
-}
-"""The features whose instructions this interpreter runs."""
+__all__ = ["PLAIN_SYMBOL", "SPARE_BYTES", "WIDE_SYMBOL", "classic_unit"]
 
 PLAIN_SYMBOL = f"{CLASSIC.name}_plain"
 WIDE_SYMBOL = f"{CLASSIC.name}_wide"
@@ -508,8 +493,6 @@ def classic_unit() -> str:
     for wide, symbol in ((False, PLAIN_SYMBOL), (True, WIDE_SYMBOL)):
         found: dict[int, list[str]] = {}
         for row in ROWS:
-            if row.feature not in CLASSIC_FEATURES:
-                continue
             handled = _handled(row, wide)
             follow = _follow(row, wide)
             if wide and handled.is_same and _names(follow) == _names(_follow(row, False)):
