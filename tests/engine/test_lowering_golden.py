@@ -6,8 +6,8 @@ import wasmtime
 
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
-from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.lower.outline import escaping_functions, layout_of
+from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.valid.validate import validate_function, validate_sections
 
 

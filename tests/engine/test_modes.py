@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 from wasinn_runtime.engines.modes import FEATURES_OF_MODE, MODES
-from wasinn_runtime.lower.classic_handlers import CLASSIC_FEATURES
 from wasinn_runtime.lower.fast_handlers import FAST_FEATURES
 from wasinn_runtime.lower.ssa import SSA_FEATURES
 from wasinn_runtime.spec.features import ALL_FEATURES
@@ -14,7 +13,7 @@ from wasinn_runtime.spec.features import ALL_FEATURES
 
 def test_every_mode_has_every_feature() -> None:
     assert set(FEATURES_OF_MODE) == set(MODES)
-    for features in (*FEATURES_OF_MODE.values(), SSA_FEATURES, FAST_FEATURES, CLASSIC_FEATURES):
+    for features in (*FEATURES_OF_MODE.values(), SSA_FEATURES, FAST_FEATURES):
         assert features == ALL_FEATURES
 
 

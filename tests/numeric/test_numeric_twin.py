@@ -24,13 +24,13 @@ from tests.numeric.numeric_cases import (
 )
 from wasinn_runtime.errors import UsageError
 from wasinn_runtime.spec import numeric
+from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.numeric import (
     NUMERIC_ROWS,
     bits_to_float,
     evaluate,
     to_signed,
 )
-from wasinn_runtime.spec.features import FEATURES_2_0
 from wasinn_runtime.spec.opcodes import BY_NAME, ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import ValType
 

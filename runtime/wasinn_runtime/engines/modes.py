@@ -36,6 +36,7 @@ class ModuleCode(Protocol):
 # Where each mode's code is: imported when the mode is used, since a start should not wait for what
 # it does not need.
 _WHERE = {
+    "interp": ("interp", "Interp"),
     "fast-interp": ("fast_interp", "FastInterp"),
     "fast-jit": ("fast_jit", "FastJit"),
     "llvm-jit": ("llvm_jit", "LlvmJit"),

@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(slots=True)
 class Shape:
-    """One handler. Not frozen: thousands are made at every start, and that would take twice as long.
+    """One handler. Not frozen: each start makes thousands, which would take twice as long then.
 
     Attributes:
         write: writes its work; what comes after it is somebody else's affair.

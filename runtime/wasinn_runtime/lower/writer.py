@@ -15,6 +15,7 @@ __all__ = [
     "FunctionWriter",
 ]
 
+
 class _LlvmTypes(dict[ValType, str]):
     """References of all types are pointers."""
 
