@@ -54,6 +54,11 @@ def _cases(
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep each module that shows a difference here.",
 )
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep compiled code here, so that the next run need not build interpreters.",
+)
 @click.option("--shrink", default=0, show_default=True, help="Tries to make each smaller.")
 @click.pass_context
 def main(
@@ -65,6 +70,7 @@ def main(
     features: str,
     jobs: int,
     out: Path | None,
+    cache: Path | None,
     shrink: int,
 ) -> None:
     """Run random modules in every mode and in wasmtime; exit with 1 if anything differs."""
@@ -88,7 +94,8 @@ def main(
                 findings.append((case, verdict))
                 bar.print(f"{case.label}: {verdict.kind.value}: {verdict.why}", markup=False)
 
-        run_cases(_cases(sources or SOURCES, seed, count, enabled), chosen, jobs, tell)
+        cases = _cases(sources or SOURCES, seed, count, enabled)
+        run_cases(cases, chosen, jobs, tell, cache)
     for case, verdict in findings if out is not None else ():
         assert out is not None
         _keep(out, case, verdict, chosen, shrink)

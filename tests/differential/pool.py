@@ -31,8 +31,9 @@ def _code_cache() -> tempfile.TemporaryDirectory[str]:
 class _Worker:
     """A process, made anew whenever it is gone."""
 
-    def __init__(self, modes: Sequence[str]) -> None:
+    def __init__(self, modes: Sequence[str], cache: Path | None) -> None:
         self._modes = modes
+        self._cache = cache or Path(_code_cache().name)
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, case: Case) -> Verdict:
@@ -63,7 +64,7 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "tests.differential.worker"]
-        command += [_code_cache().name, *self._modes]
+        command += [str(self._cache), *self._modes]
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
         )
@@ -83,6 +84,7 @@ def run_cases(
     modes: Sequence[str],
     jobs: int,
     tell: Callable[[Case, Verdict], None],
+    cache: Path | None = None,
 ) -> None:
     """Run all cases, ``jobs`` at a time.
 
@@ -91,6 +93,7 @@ def run_cases(
         modes: of our engine.
         jobs: how many processes.
         tell: told of each verdict, by one thread at a time, in any order.
+        cache: where compiled code is kept; without, as long as this process lives.
     """
     waiting: queue.SimpleQueue[Case | None] = queue.SimpleQueue()
     for case in cases:
@@ -101,7 +104,7 @@ def run_cases(
     failures: list[BaseException] = []
 
     def work() -> None:
-        worker = _Worker(modes)
+        worker = _Worker(modes, cache)
         try:
             while (case := waiting.get()) is not None and not failures:
                 verdict = worker.run(case)

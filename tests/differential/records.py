@@ -19,6 +19,8 @@ UNFINISHED = "unfinished"
 _SAME_TO_OTHERS = {
     "trap: undefined element": "trap: out of bounds table access",
     "trap: unaligned atomic": "trap: out of bounds memory access",
+    "trap: null exception reference": "trap: null function reference",
+    "trap: null reference": "trap: null function reference",
 }
 
 

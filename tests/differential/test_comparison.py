@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from pathlib import Path
 
 import pytest
 import wasmtime
@@ -15,6 +16,7 @@ from tests.differential.pool import run_cases
 from tests.differential.records import EXHAUSTED, Record, Step, difference
 from tests.differential.values import shown
 from wasinn_runtime import Config, Engine
+from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.spec.features import FEATURES_2_0
 
 EVERYTHING = """
@@ -96,6 +98,30 @@ def test_trap_names_differ_only_from_other_engines() -> None:
     table = record(Step("f()", "trap: out of bounds table access"))
     assert difference(table, element) is None
     assert difference(table, element, exactly=True) is not None
+
+
+def test_null_references_have_one_name_in_the_reference() -> None:
+    """It names whatever may not be null as a function that is called."""
+    text = '(module (tag) (func (export "f") (throw_ref (ref.null exn))))'
+    data = bytes(wasmtime.wat2wasm(text))
+    calls = [Call("f", (), (), ())]
+    reference = WasmtimePlayer(WasmtimePlayer.engine()).play(data, calls)
+    ours = WasinnPlayer(Engine(Config(cache=False))).play(data, calls)
+    assert ours.steps[1].outcome == "trap: null exception reference"
+    assert difference(reference, ours) is None
+    assert difference(reference, ours, exactly=True) is not None
+
+
+def test_smith_gives_code() -> None:
+    """A module that does nothing is compared with nothing."""
+    modules = [module_of(Case("smith", seed, FEATURES_2_0)) for seed in range(20)]
+    assert sum(bool(decode(data, "smith", FEATURES_2_0).code) for data in modules) >= 18
+
+
+def test_compiled_code_stays_where_it_is_asked_to(tmp_path: Path) -> None:
+    case = Case("table", 1, FEATURES_2_0)
+    run_cases([case], ["llvm-jit"], 1, lambda case, verdict: None, tmp_path)
+    assert any(tmp_path.iterdir())
 
 
 def test_values_are_compared_by_their_bits() -> None:
