@@ -14,6 +14,17 @@ from wasinn_runtime.valid.function import operand_types
 
 # Each counts its parameter down to 0 and gives the result that belongs to it.
 LOOPS = {
+    "with parameters": (
+        """(func (export "run") (param i64) (result i32) (local v128)
+          (local.set 1 (v128.const i32x4 1 2 3 4))
+          (i32.const 40) (local.get 1)
+          (loop $l (param i32 v128) (result i32 v128)
+            (br_if $l (i64.gt_s
+            (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+          (i32x4.extract_lane 1) (i32.add))""",
+        42,
+        [ValType.I32, ValType.V128],
+    ),
     "first": (
         """(func (export "run") (param i64) (result i32)
           (loop $l (br_if $l (i64.gt_s
@@ -55,7 +66,7 @@ def test_operands_at_a_loop(name: str) -> None:
     assert operand_types(module, 0, body, positions[-1]) == types
 
 
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("name", ["first", "with parameters"])
 def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
     wat, result, _ = LOOPS[name]
     engine = Engine(Config(mode="auto"))
@@ -66,3 +77,27 @@ def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
         # Hours in an interpreter; LLVM sees what the loop comes to.
         assert exports.run(1 << 42) == result
     assert module.entries.get(0, CodeEntry.OSR)
+
+
+# The inner loop is hot while an operand waits below it, another in each round of the outer one.
+ROUNDS = """(module (func (export "run") (param $rounds i32) (result i32)
+  (local $sum i32) (local $n i32)
+  (loop $outer
+    (local.set $sum (i32.add (local.get $sum) (i32.add
+      (i32.mul (local.get $rounds) (local.get $rounds))
+      (block (result i32)
+        (drop (br_if 0 (i32.const 1000) (i32.eqz (i32.and (local.get $rounds) (i32.const 1)))))
+        (local.set $n (i32.const 30000))
+        (loop $inner
+          (br_if $inner (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        (i32.const 1)))))
+    (br_if $outer (local.tee $rounds (i32.sub (local.get $rounds) (i32.const 1)))))
+  (local.get $sum)))"""
+
+
+def test_operands_below_a_hot_loop_stay_those_of_the_round() -> None:
+    module = Module(Engine(Config(mode="auto")), wasmtime.wat2wasm(ROUNDS))
+    run = Instance(Store(module.engine), module).exports.run
+    for rounds in (1, 2, 3, 1_000):
+        expected = sum(r * r + (1 if r % 2 else 1000) for r in range(1, rounds + 1))
+        assert run(rounds) == expected

@@ -12,7 +12,7 @@ from wasinn_runtime.abi.layout import VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.convention import native_name, tail_alias, tail_name, tail_symbols
-from wasinn_runtime.lower.loop_entry import Loop, loop_entry, loop_entry_name
+from wasinn_runtime.lower.loop_entry import Loop, NoLoopEntry, loop_entry, loop_entry_name
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 from wasinn_runtime.lower.ssa import lower_function
 from wasinn_runtime.lower.units import preamble
@@ -35,7 +35,8 @@ def group_unit(
         layout: of its VMContext.
         places: which FuncRef belongs to a function that can be reached by reference.
         bodies: the decoded, validated bodies by function index, imports counted.
-        loop: a loop of the first function that the last entry of the table is for.
+        loop: a loop of the first function that the last entry of the table is for; the entry is
+            null when the loop can not have one.
         vectorised: LLVM will vectorise loops.
 
     Raises:
@@ -48,12 +49,17 @@ def group_unit(
     )
     if loop is not None:
         first = next(iter(bodies))
-        parts.append(loop_entry(module, layout, places, first, bodies[first], bodies, loop))
+        entry = f"@{loop_entry_name(first, loop.number)}"
+        try:
+            parts.append(loop_entry(module, layout, places, first, bodies[first], bodies, loop))
+        except NoLoopEntry:
+            entry = "null"
     defined, jumped_to = tail_symbols("\n".join(parts))
     parts.extend(tail_alias(index) for index in sorted(jumped_to - defined))
     symbols = [tail_name(i) if i in defined else native_name(i) for i in bodies]
+    entries = [f"ptr @{symbol}" for symbol in symbols]
     if loop is not None:
-        symbols.append(loop_entry_name(first, loop.number))
-    listed = ", ".join(f"ptr @{symbol}" for symbol in symbols)
-    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(symbols)} x ptr] [{listed}]")
+        entries.append(f"ptr {entry}")
+    listed = ", ".join(entries)
+    parts.append(f"@{ENTRIES_SYMBOL} = constant [{len(entries)} x ptr] [{listed}]")
     return "\n".join(parts)

@@ -18,7 +18,11 @@ from wasinn_runtime.lower.ssa import Block, Lowering
 from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.types import ValType
 
-__all__ = ["Loop", "has_loop_entries", "loop_entry", "loop_entry_name"]
+__all__ = ["Loop", "NoLoopEntry", "has_loop_entries", "loop_entry", "loop_entry_name"]
+
+
+class NoLoopEntry(Exception):
+    """Operands wait below the loop: they would come from the frame once and from code later."""
 
 
 class Loop(NamedTuple):
@@ -58,6 +62,9 @@ def loop_entry(
     Args:
         module, layout, places, index, body, unit: as for ``lower_function``.
         loop: where the entry leads.
+
+    Raises:
+        NoLoopEntry: this loop can not have one.
     """
     return _LoopEntry(module, layout, places, index, body, unit, loop).run()
 
@@ -111,12 +118,11 @@ class _LoopEntry(Lowering):
                 lines.append(f"%operand{i} = load {LLVM_TYPE[ty]}, ptr %at{i}, align 8")
                 values.append(f"%operand{i}")
                 at += SLOT_BYTES * slot_cells((ty,))
+            if len(values) > len(block.type.params):
+                raise NoLoopEntry
             lines.append(f"br label %{block.label}")
             self.w.fill(self._jump, "\n  ".join(lines))
-            count = len(block.type.params)
-            below = len(values) - count
-            block.incoming.append((values[below:], "entry"))
-            self.stack[:below] = values[:below]
+            block.incoming.append((values, "entry"))
         self._loops += 1
 
     def do_return(self, values: list[str]) -> None:
