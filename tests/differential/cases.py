@@ -22,7 +22,7 @@ from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.errors import Internal, Invalid, Malformed
 from wasinn_runtime.spec.features import ALL_FEATURES
 
-__all__ = ["COMPARABLE", "SOURCES", "Case", "Unusable", "module_of", "wasm_tools"]
+__all__ = ["COMPARABLE", "SOURCES", "Case", "Unusable", "module_of", "resizes_floats", "wasm_tools"]
 
 SOURCES = ("smith", "mutate", "table")
 # What can not be compared: relaxed instructions give what the machine likes, legacy exceptions
@@ -54,7 +54,8 @@ _OTHER_SWITCHES = (
     *("custom_descriptors_enabled", "compact_imports_enabled"),
     "shared_everything_threads_enabled",
 )
-# Arithmetic whose NaN may be any of several. Smith makes each canonical at once.
+# Arithmetic whose NaN may be any of several. Smith makes each canonical at once but those that
+# bring a float to another width (``resizes_floats``).
 _MANY_NANS = {"float", "float1", "minmax", "round", "resize"}
 
 
@@ -204,3 +205,11 @@ def _has_arithmetic_on_floats(data: bytes, features: frozenset[str]) -> bool:
         raise Internal(f"a valid module is refused: {error}") from error
     rows = {row for body in bodies for row, _, _ in body.instructions}
     return any(row.meaning[0] in _MANY_NANS or row.name[:5] in ("f32x4", "f64x2") for row in rows)
+
+
+def resizes_floats(data: bytes) -> bool:
+    """Whether a valid module promotes or demotes floats."""
+    parsed = decode(data, "module", ALL_FEATURES)
+    bodies = (decode_body(parsed, number) for number in range(len(parsed.code)))
+    names = {row.name.partition(".")[2] for body in bodies for row, _, _ in body.instructions}
+    return any(name.startswith(("promote", "demote")) for name in names)

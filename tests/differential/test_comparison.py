@@ -144,6 +144,36 @@ def test_a_wrong_engine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_module(data, 0, ["llvm-jit"]).kind is VerdictKind.DIFFERENT
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("f64.promote_f32 (f32.const nan:0x7ffeff)", VerdictKind.UNUSABLE),
+        (
+            "f64x2.extract_lane 0 (f64x2.promote_low_f32x4 (v128.const f32x4 nan:0x7ffeff 0 0 0))",
+            VerdictKind.UNUSABLE,
+        ),
+        ("f64.promote_f32 (f32.const 0.5)", VerdictKind.SAME),
+    ],
+)
+def test_resized_nans_may_differ(body: str, kind: VerdictKind) -> None:
+    data = bytes(wasmtime.wat2wasm(f'(module (func (export "f") (result f64) ({body})))'))
+    assert check_module(data, 0, ["llvm-jit"], any_nans=True).kind is kind
+
+
+def test_modes_that_disagree_about_nans_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '(module (func (export "f") (result f64) (f64.promote_f32 (f32.const nan:0x7ffeff))))'
+    real = WasinnPlayer.call
+
+    def wrong(player: WasinnPlayer, call: Call) -> str:
+        return real(player, call) + player.name
+
+    monkeypatch.setattr(WasinnPlayer, "call", wrong)
+    verdict = check_module(
+        bytes(wasmtime.wat2wasm(text)), 0, ["llvm-jit", "fast-jit"], any_nans=True
+    )
+    assert verdict.kind is VerdictKind.DIFFERENT
+
+
 def test_a_crash_is_a_finding_and_not_the_end() -> None:
     verdicts = []
     cases = [
