@@ -73,7 +73,7 @@ def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
     module = Module(engine, wasmtime.wat2wasm(f"(module {wat})"))
     store = Store(engine)
     exports = Instance(store, module).exports
-    with store.deadline(100):
+    with store.deadline(400):
         # Hours in an interpreter; LLVM sees what the loop comes to.
         assert exports.run(1 << 42) == result
     assert module.entries.get(0, CodeEntry.OSR)
