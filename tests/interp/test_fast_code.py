@@ -9,7 +9,6 @@ from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.lower.fast_code import Walk
 from wasinn_runtime.lower.fast_handlers import (
-    FAST_FEATURES,
     HANDLERS,
     SCALAR_HANDLERS,
     write_handler,
@@ -17,6 +16,7 @@ from wasinn_runtime.lower.fast_handlers import (
 from wasinn_runtime.lower.fast_names import LABEL, SCALAR_SEQUENCES, VECTOR_SEQUENCES
 from wasinn_runtime.lower.fast_sequences import SEQUENCES
 from wasinn_runtime.lower.outline import escaping_functions, layout_of
+from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.valid.validate import validate_function, validate_sections
 
 _NAMES = ["label", *HANDLERS]
@@ -25,7 +25,7 @@ _NAMES = ["label", *HANDLERS]
 def walked(text: str) -> list[str]:
     """The handlers of a module's first function, each with its words."""
     binary = bytes(wasmtime.wat2wasm(f"(module (memory 1) {text})"))
-    module = decode(binary, "<module>", FAST_FEATURES)
+    module = decode(binary, "<module>", ALL_FEATURES)
     validate_sections(module)
     body = decode_body(module, 0)
     validate_function(module, 0, body)

@@ -6,7 +6,6 @@ happens to the file afterwards changes nothing. See docs/aot.md.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import stat
@@ -102,9 +101,7 @@ class AotCode:
 
     def publish(self, entries: EntryTable) -> None:
         """Fill the table with what may be called from outside."""
-        addresses = (ctypes.c_uint64 * len(self._reachable)).from_address(self.image.entries)
-        for index, address in zip(self._reachable, addresses, strict=True):
-            entries.compiled(index, address)
+        entries.compiled_all(self._reachable, self.image.entries)
 
 
 def _key(module: Module) -> str:

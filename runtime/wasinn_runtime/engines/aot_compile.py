@@ -32,8 +32,8 @@ from wasinn_runtime.engines.targets import (
 from wasinn_runtime.errors import Internal, Invalid, UsageError
 from wasinn_runtime.lower.core import RUNTIME_SYMBOLS
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
-from wasinn_runtime.lower.ssa import SSA_FEATURES
 from wasinn_runtime.lower.units import Part, module_unit
+from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 __all__ = ["STAGES", "AotOptions", "Compiled", "Progress", "compile_image", "object_of_part"]
@@ -65,7 +65,7 @@ class AotOptions:
     cpu: str | None = None
     opt_level: int = 2
     jobs: int = 1
-    features: frozenset[str] = SSA_FEATURES
+    features: frozenset[str] = ALL_FEATURES
     verify_ir: bool = False
 
     def __post_init__(self) -> None:

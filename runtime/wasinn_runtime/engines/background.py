@@ -8,10 +8,7 @@ module or with this process.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import queue
-import signal
 import subprocess
 import threading
 import weakref
@@ -19,17 +16,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.pipes import receive, send, start
+from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.outline import escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
 from wasinn_runtime.valid.function import operand_types
-from wasinn_runtime.valid.validate import validate_function
+from wasinn_runtime.valid.validate import valid_body
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.llvm import Target
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Background", "Job", "serve"]
 
 _PROGRAM = "from wasinn_runtime.engines.background import serve; serve()"
-_SET_DEATH_SIGNAL = 1  # prctl
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +85,7 @@ class Background:
 def _end(process: subprocess.Popen[bytes], jobs: queue.SimpleQueue[Job | None]) -> None:
     jobs.put(None)
     process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    close(process)
 
 
 def _drive(
@@ -120,11 +111,7 @@ def _drive(
 
 def serve() -> None:
     """Compile jobs as they come, until the input ends."""
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = os.fdopen(os.dup(0), "rb")
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing but messages may come that way
+    source, sink = serving()
     from wasinn_runtime.engines.llvm import host_target
 
     target = host_target()
@@ -153,11 +140,7 @@ class _Compiler:
     def compile(self, functions: Sequence[int], loop: int | None) -> bytes:
         from wasinn_runtime.engines.llvm import to_object
 
-        bodies = {}
-        for index in functions:
-            number = index - self.parsed.imported_functions
-            bodies[index] = decode_body(self.parsed, number)
-            validate_function(self.parsed, number, bodies[index])
+        bodies = {index: valid_body(self.parsed, index) for index in functions}
         hot = functions[0]
         entry = None
         if loop is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Protocol
 
 from wasinn_runtime.abi.layout import CodeEntry
@@ -80,6 +81,12 @@ class EntryTable:
         self._set(index, CodeEntry.NATIVE, address)
         self._set(index, CodeEntry.ARRAY, enter)
         self._set(index, CodeEntry.CODE, 0)
+
+    def compiled_all(self, indices: Sequence[int], table: int) -> None:
+        """Publish machine code whose addresses stand in a table, in the order of the indices."""
+        addresses = (ctypes.c_uint64 * len(indices)).from_address(table)
+        for index, address in zip(indices, addresses, strict=True):
+            self.compiled(index, address)
 
     def set_count(self, index: int, count: int) -> None:
         """How many calls and loop iterations are left until the function counts as hot."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import wasinn_runtime.lower.fast_tries  # noqa: F401  # the walk's knowledge of exceptions
-from wasinn_runtime.engines.core import core, runtime_imports
+from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.fast_body import FAST
@@ -75,9 +75,7 @@ class FastInterpreter:
             return unit()
 
         image = self._engine.image(kind, [], write_ir, _OPT_LEVEL)
-        imports = runtime_imports()
-        imports["wasinn_catch"] = core().addresses["wasinn_catch"]
-        code = load(image, (TABLE_SYMBOL, *symbols), imports)
+        code = load(image, (TABLE_SYMBOL, *symbols), interpreter_imports())
         self._codes.append(code)
         return (ctypes.c_uint64 * count).from_address(code.addresses[TABLE_SYMBOL])[:]
 
@@ -98,6 +96,8 @@ class FastInterp(Lazy):
     """A module's functions, each rewritten at its first call."""
 
     interpreted = True
+    # Whether code has safepoints that count, see ``fast_moves.HOT_SYMBOL``.
+    counts = False
 
     def __init__(self, module: Module) -> None:
         super().__init__(module)
@@ -114,6 +114,7 @@ class FastInterp(Lazy):
             index,
             self.body(index),
             self.interpreter.sequences,
+            self.counts,
         )
         self.codes[index] = code
         self.entries.interpret(index, code.address, self.interpreter.run)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-from typing import TYPE_CHECKING
+import hashlib
+from functools import cached_property
 
 from wasinn_runtime.binary.code import Body
-from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.lazy import Lazy
-from wasinn_runtime.engines.link import Code, load
-from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.lower.groups import group_unit
-from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
-from wasinn_runtime.lower.units import callees
-
-if TYPE_CHECKING:
-    from wasinn_runtime.engines.module import Module
 
 __all__ = ["FastJit"]
 
@@ -29,31 +21,23 @@ _GROUP_BYTES = 16 << 10
 class FastJit(Lazy):
     """Groups of functions through LLVM's quick code generator."""
 
-    def __init__(self, module: Module) -> None:
-        super().__init__(module)
-        self._module = module
-        self._codes: list[Code] = []
+    @cached_property
+    def _digest(self) -> bytes:
+        return hashlib.sha256(self.parsed.data).digest()
 
     def make_ready(self, index: int) -> None:
         """Compile the function, and what it calls as far as that is not much."""
         bodies = self._group(index)
         for body in bodies.values():
-            for callee in callees(body):
-                if callee >= self.imported:
-                    self.entries.open(callee)
+            for callee in self.callees(body):
+                self.entries.open(callee)
         image = self.engine.image(
             "functions",
-            [self.digest, *map(str, bodies)],
+            [self._digest, *map(str, bodies)],
             lambda: group_unit(self.parsed, self.layout, self.places, bodies, vectorised=False),
             0,
         )
-        code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
-        self._codes.append(code)
-        self.engine.add_map(FunctionMap(self._module, code))
-        table = code.addresses[ENTRIES_SYMBOL]
-        addresses = (ctypes.c_uint64 * len(bodies)).from_address(table)
-        for defined, address in zip(bodies, addresses, strict=True):
-            self.entries.compiled(defined, address)
+        self.entries.compiled_all([*bodies], self.link(image))
 
     def _group(self, first: int) -> dict[int, Body]:
         """The function and those it calls, breadth first, that are not ready yet."""
@@ -61,8 +45,8 @@ class FastJit(Lazy):
         room = _GROUP_BYTES - (bodies[first].end - bodies[first].start)
         waiting = [first]
         for caller in waiting:
-            for index in sorted(callees(bodies[caller])):
-                if index < self.imported or index in bodies or not self.entries.is_deferred(index):
+            for index in sorted(self.callees(bodies[caller])):
+                if index in bodies or not self.entries.is_deferred(index):
                     continue
                 where = self.parsed.code[index - self.imported]
                 room -= where.end - where.start

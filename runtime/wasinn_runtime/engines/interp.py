@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.core import core, runtime_imports
+from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.link import Code, load
 from wasinn_runtime.lower.classic_body import CLASSIC, ModuleFacts
@@ -83,8 +83,7 @@ def _make(engine: Engine) -> ClassicInterpreter:
         return classic_unit()
 
     image = engine.image("interp", [], write_ir, _OPT_LEVEL)
-    imports = {**runtime_imports(), "wasinn_catch": core().addresses["wasinn_catch"]}
-    code = load(image, _ADDRESSES, imports)
+    code = load(image, _ADDRESSES, interpreter_imports())
     plain, wide, run = (code.addresses[symbol] for symbol in _ADDRESSES)
     return ClassicInterpreter(code, plain, wide, run)
 

@@ -8,14 +8,18 @@ Source: WebAssembly core specification 3.0, appendix "Implementation limitations
 
 from __future__ import annotations
 
-import hashlib
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.binary.code import Body, decode_body
+from wasinn_runtime.binary.code import Body
+from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.entries import EntryTable
+from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Internal
-from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, callees
+from wasinn_runtime.valid.validate import valid_body, validate, validate_sections
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
@@ -36,7 +40,8 @@ class Lazy:
         self.places = {index: i for i, index in enumerate(module.escaping)}
         self.imported = module.parsed.imported_functions
         self._lock = threading.RLock()
-        self.digest = hashlib.sha256(self.parsed.data).digest()
+        self._module = weakref.ref(module)
+        self._objects: list[Code] = []
         if module.engine.config.validate == "eager":
             validate(self.parsed)
         else:
@@ -56,13 +61,24 @@ class Lazy:
         Raises:
             Malformed, Invalid: why the module can not run it.
         """
-        body = decode_body(self.parsed, index - self.imported)
-        validate_function(self.parsed, index - self.imported, body)
-        return body
+        return valid_body(self.parsed, index)
 
     def label(self, index: int) -> str:
         """See ``machine.lazy.LazyCode``."""
         return self.parsed.function_label(index)
+
+    def callees(self, body: Body) -> set[int]:
+        """The functions of this module that a body calls by number."""
+        return {index for index in callees(body) if index >= self.imported}
+
+    def link(self, image: bytes) -> int:
+        """Bring compiled functions into the process; the address of their table of entries."""
+        code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
+        self._objects.append(code)
+        module = self._module()
+        if module is not None:
+            self.engine.add_map(FunctionMap(module, code))
+        return code.addresses[ENTRIES_SYMBOL]
 
     def prepare(self, index: int) -> None:
         """See ``machine.lazy.LazyCode``. Threads that come at once wait for the first."""

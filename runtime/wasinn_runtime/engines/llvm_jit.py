@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.binary.code import Body, decode_body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.entries import EntryTable
@@ -14,7 +11,7 @@ from wasinn_runtime.engines.link import load
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
-from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+from wasinn_runtime.valid.validate import valid_body, validate, validate_sections
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
@@ -40,10 +37,7 @@ class LlvmJit:
 
     def publish(self, entries: EntryTable) -> None:
         """Fill the table with what may be called from outside."""
-        table = self.code.addresses[ENTRIES_SYMBOL]
-        addresses = (ctypes.c_uint64 * len(self._reachable)).from_address(table)
-        for index, address in zip(self._reachable, addresses, strict=True):
-            entries.compiled(index, address)
+        entries.compiled_all(self._reachable, self.code.addresses[ENTRIES_SYMBOL])
 
 
 def checked_ir(parsed: ParsedModule) -> str:
@@ -56,14 +50,9 @@ def checked_ir(parsed: ParsedModule) -> str:
 
     try:
         validate_sections(parsed)
-        return module_unit(parsed, _valid_bodies(parsed))
+        first = parsed.imported_functions
+        defined = range(first, first + len(parsed.code))
+        return module_unit(parsed, ((index, valid_body(parsed, index)) for index in defined))
     except Invalid:
         validate(parsed)  # bytes that are malformed further on win over what is invalid
         raise
-
-
-def _valid_bodies(parsed: ParsedModule) -> Iterator[tuple[int, Body]]:
-    for i in range(len(parsed.code)):
-        body = decode_body(parsed, i)
-        validate_function(parsed, i, body)
-        yield parsed.imported_functions + i, body

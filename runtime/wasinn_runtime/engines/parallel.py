@@ -6,11 +6,7 @@ pipes. They end when their input does, or when the process that started them end
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
 import queue
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.pipes import receive, send, start
+from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import (
     Internal,
     Invalid,
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["compile_parts", "serve"]
 
 _PROGRAM = "from wasinn_runtime.engines.parallel import serve; serve()"
-_SET_DEATH_SIGNAL = 1  # prctl
 _Message = Mapping[str, Any]
 # What compiling may raise.
 _KINDS: dict[str, Callable[..., WasinnError]] = {
@@ -133,7 +128,7 @@ class _Team:
             for thread in threads:
                 thread.join()
             for process in self.processes:
-                _close(process)
+                close(process)
         return self.objects
 
     def _drive(self, process: subprocess.Popen[bytes]) -> None:
@@ -168,15 +163,6 @@ class _Team:
 def _because(error: WasinnError, cause: BaseException) -> WasinnError:
     error.__cause__ = cause
     return error
-
-
-def _close(process: subprocess.Popen[bytes]) -> None:
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            # What was not written any more is not missed.
-            with contextlib.suppress(OSError):
-                pipe.close()
 
 
 # --- messages -------------------------------------------------------------------------------------
@@ -215,12 +201,7 @@ def _revived(message: _Message) -> WasinnError:
 
 def serve() -> None:
     """Compile parts as they come, until the input ends."""
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    # Ctrl-C goes to all processes of a terminal; whoever started this one ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = os.fdopen(os.dup(0), "rb")
-    sink = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing but messages may come that way
+    source, sink = serving()
     from wasinn_runtime.engines.aot_compile import object_of_part
     from wasinn_runtime.engines.llvm import Target
 

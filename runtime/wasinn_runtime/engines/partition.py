@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.lower.outline import escaping_functions
-from wasinn_runtime.lower.units import Part, callees
+from wasinn_runtime.lower.outline import callees, escaping_functions
+from wasinn_runtime.lower.units import Part
 
 __all__ = ["call_graph", "divide"]
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -12,9 +15,10 @@ from typing import Any, BinaryIO
 
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["receive", "send", "start"]
+__all__ = ["close", "receive", "send", "serving", "start"]
 
 _FRAME = struct.Struct("<IQ")
+_SET_DEATH_SIGNAL = 1  # prctl
 
 
 def start(program: str) -> subprocess.Popen[bytes]:
@@ -33,6 +37,30 @@ def start(program: str) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": path},
     )
+
+
+def close(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that ends, and close its pipes."""
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            # What was not written any more is not missed.
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+def serving() -> tuple[BinaryIO, BinaryIO]:
+    """In such a process: the pipes to ``receive`` from and to ``send`` to.
+
+    It ends with the process that started it, and not by Ctrl-C, which goes to all processes of a
+    terminal: whoever started this one ends it.
+    """
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    source = os.fdopen(os.dup(0), "rb")
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing but messages may come that way
+    return source, sink
 
 
 def send(pipe: BinaryIO | Any, message: Mapping[str, Any], content: bytes) -> None:

@@ -15,15 +15,10 @@ from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.engines.aot import AotCode, cached_image
 from wasinn_runtime.engines.background import Background, Job
-from wasinn_runtime.engines.core import core, runtime_imports
+from wasinn_runtime.engines.core import core
 from wasinn_runtime.engines.fast_interp import FastInterp
-from wasinn_runtime.engines.link import Code, load
-from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid, Malformed
-from wasinn_runtime.lower.fast_families import fast_code
 from wasinn_runtime.lower.loop_entry import has_loop_entries
-from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
-from wasinn_runtime.lower.units import callees
 from wasinn_runtime.machine import native
 
 if TYPE_CHECKING:
@@ -48,34 +43,22 @@ def auto(module: Module) -> AotCode | Tiered:
 class Tiered(FastInterp):
     """A module that moves from the interpreter to compiled code, function by function."""
 
+    counts = True
+
     def __init__(self, module: Module) -> None:
         super().__init__(module)
         self.interpreter.hot.value = core().addresses["wasinn_hot"]
-        self._module = module
         self._background: Background | None = None
         self._requested: set[tuple[int, int]] = set()
         self._compiled: set[int] = set()
-        self._native: list[Code] = []
+        # What the functions of a job call, while it is being compiled.
+        self._called: dict[Job, set[int]] = {}
         self._ways: dict[int, native.Cells] = {}
-        self._loops: dict[int, int] = {}
 
     def make_ready(self, index: int) -> None:
         """Rewrite a function for the interpreter, with counters, and publish it."""
-        body = self.body(index)
-        self._loops[index] = sum(row.meaning[0] == "loop" for row, _, _ in body.instructions)
-        code = fast_code(
-            self.parsed,
-            self.layout,
-            self.places,
-            self.entries.address,
-            index,
-            body,
-            self.interpreter.sequences,
-            hot=True,
-        )
-        self.codes[index] = code
         self.entries.set_count(index, _HOT)
-        self.entries.interpret(index, code.address, self.interpreter.run)
+        super().make_ready(index)
 
     def heat(self, index: int, loop: int) -> None:
         """Have a hot function compiled, once for itself and once for each loop it was hot in."""
@@ -90,56 +73,53 @@ class Tiered(FastInterp):
                 if index in self._compiled or (index, 0) in self._requested:
                     return
                 loop = 0
-            job = Job(self._group(index, body), loop - 1 if loop else None)
+            if index not in self._ways:
+                self._ways[index] = _no_ways(body)
+            bodies = self._group(index, body)
+            job = Job(tuple(bodies), loop - 1 if loop else None)
+            self._called[job] = set().union(*map(self.callees, bodies.values()))
             if self._background is None:
                 level = self.engine.config.opt_level
                 self._background = Background(self.parsed, level, self._publish)
             self._background.compile(job)
 
-    def _group(self, hot: int, body: Body) -> tuple[int, ...]:
+    def _group(self, hot: int, body: Body) -> dict[int, Body]:
         """The hot function and small ones that it calls, those that can be validated."""
-        group, room = [hot], _GROUP_BYTES
-        for index in sorted(callees(body)):
-            if index < self.imported or index == hot:
-                continue
+        group, room = {hot: body}, _GROUP_BYTES
+        for index in sorted(self.callees(body)):
             where = self.parsed.code[index - self.imported]
-            if where.end - where.start > room:
+            if index == hot or where.end - where.start > room:
                 continue
             try:
-                self.body(index)
+                group[index] = self.body(index)
             except (Malformed, Invalid):
                 continue  # its own call will tell
             room -= where.end - where.start
-            group.append(index)
-        return tuple(group)
+        return group
 
     def _publish(self, job: Job, image: bytes) -> None:
         """Put compiled code in place; called in the background's thread."""
-        code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
+        count = len(job.functions) + (job.loop is not None)
+        table = (ctypes.c_uint64 * count).from_address(self.link(image))
         with self._lock:
-            for index in job.functions:
-                for callee in callees(self.body(index)):
-                    if callee >= self.imported:
-                        self.entries.open(callee)
-            self._native.append(code)
-            self.engine.add_map(FunctionMap(self._module, code))
-            count = len(job.functions) + (job.loop is not None)
-            table = (ctypes.c_uint64 * count).from_address(code.addresses[ENTRIES_SYMBOL])
+            # Two threads may have asked for the same; then its callees are open by now.
+            for callee in self._called.pop(job, ()):
+                self.entries.open(callee)
             hot = job.functions[0]
             if hot not in self._compiled:
                 self._compiled.add(hot)
                 self.entries.compiled(hot, table[0])
-            self._add_way(hot, 0, self.entries.get(hot, CodeEntry.ARRAY))
+            ways = self._ways[hot]
+            ways[1] = self.entries.get(hot, CodeEntry.ARRAY)
             if job.loop is not None:
-                self._add_way(hot, job.loop + 1, table[count - 1])
+                ways[2 + job.loop] = table[count - 1]
+            self.entries.set_ways(hot, ctypes.addressof(ways))
             self.entries.set_count(hot, 0)  # who still interprets it looks again at once
 
-    def _add_way(self, index: int, loop: int, address: int) -> None:
-        """Let the interpreter leave a function for compiled code, at its beginning or a loop."""
-        ways = self._ways.get(index)
-        if ways is None:
-            count = self._loops[index] + 1
-            ways = self._ways[index] = native.buffer(8 * (count + 1))
-            ways[0] = count
-        ways[1 + loop] = address
-        self.entries.set_ways(index, ctypes.addressof(ways))
+
+def _no_ways(body: Body) -> native.Cells:
+    """Room for the ways out of a function: how many, from its beginning, from each loop."""
+    count = 1 + sum(row.meaning[0] == "loop" for row, _, _ in body.instructions)
+    ways = native.buffer(8 * (1 + count))
+    ways[0] = count
+    return ways

@@ -13,7 +13,7 @@ meet, nothing has to agree.
     state 1   the topmost is in t
     state 2   the topmost is in t, the next in s
 
-``Body`` implements ``lower.state.Frame``: a ``Number`` stands for what only the bytes know.
+``Body`` implements ``lower.state.Frame``: a ``LateNumber`` stands for what only the bytes know.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from typing import Any, cast
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.late_number import FactsByNumber, LateNumber
 from wasinn_runtime.lower.state import Frame
 from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE
 from wasinn_runtime.spec.types import GlobalType, Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC", "STATES", "Body", "Code", "Follow", "ModuleFacts", "Number"]
+__all__ = ["CLASSIC", "STATES", "Body", "Code", "Follow", "ModuleFacts"]
 
 CLASSIC = Interpreter(
     "wasinn_classic",
@@ -103,62 +104,12 @@ Follow = Mapping[tuple[int, "Callable[[Body], None]"], "Follow"]
 """What a handler does at once when it follows: opcode and what writes it, to what may follow it."""
 
 
-class Number(int):
-    """A number found at run time, where a meaning expects one that is known.
-
-    Args:
-        body: the handler that reads it.
-        value: its LLVM value, an i64.
-        fact: what the module says of the thing it names, which decides the handler's variant.
-    """
-
-    body: Body
-    value: str
-    fact: object
-
-    def __new__(cls, body: Body, value: str, fact: object = None) -> Number:
-        number = super().__new__(cls, 0)
-        number.body, number.value, number.fact = body, value, fact
-        return number
-
-    def __add__(self, other: int) -> Number:
-        return Number(self.body, self.body.let(f"add i64 {self.value}, {other}")) if other else self
-
-    def __format__(self, spec: str) -> str:
-        return self.value
-
-    __str__ = __format__  # type: ignore[assignment]
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __gt__(self, other: int) -> bool:
-        return True  # "more than what is known": so nothing is
-
-
-class _Facts:
-    """Types of a module's things by the ``Number`` that names one, or of the first."""
-
-    def __init__(self, first: object) -> None:
-        self._first = first
-
-    def __getitem__(self, index: int) -> Any:
-        fact = index.fact if isinstance(index, Number) else None
-        return self._first if fact is None else fact
-
-
 class _Module:
     """What meanings ask of a module: nothing has 64-bit addresses unless the number says so."""
 
-    memories = _Facts(MemoryType(Limits(0)))
-    tables = _Facts(TableType(ValType.FUNCREF, Limits(0)))
-    globals_ = _Facts(GlobalType(ValType.I64, True))
+    memories = FactsByNumber(MemoryType(Limits(0)))
+    tables = FactsByNumber(TableType(ValType.FUNCREF, Limits(0)))
+    globals_ = FactsByNumber(GlobalType(ValType.I64, True))
 
 
 class _Layout:
@@ -170,17 +121,17 @@ class _Layout:
     def __getattr__(self, name: str) -> Any:
         return lambda index: self._place(name, index)
 
-    def _place(self, name: str, index: int) -> Number:
+    def _place(self, name: str, index: int) -> LateNumber:
         b = self._body
         if name == "funcref":  # what _Places gave
-            assert isinstance(index, Number)
+            assert isinstance(index, LateNumber)
             return index
         at = ModuleFacts.PLACES + 8 * ModuleFacts.REGIONS.index(name)
         begins = b.load_field(b.facts(), at, "i64", INVARIANT)
-        if isinstance(index, Number):
+        if isinstance(index, LateNumber):
             stride = _STRIDES[name]
             begins = b.let(f"add i64 {begins}, {b.let(f'mul i64 {index}, {stride}')}")
-        return Number(b, begins)
+        return LateNumber(b, begins)
 
 
 class _Places:
@@ -189,11 +140,11 @@ class _Places:
     def __init__(self, body: Body) -> None:
         self._body = body
 
-    def __getitem__(self, index: int) -> Number:
+    def __getitem__(self, index: int) -> LateNumber:
         b = self._body
-        assert isinstance(index, Number)
+        assert isinstance(index, LateNumber)
         found = b.fact_of(ModuleFacts.REFERENCES, index.value, "i32")
-        return Number(b, b.let(f"zext i32 {found} to i64"))
+        return LateNumber(b, b.let(f"zext i32 {found} to i64"))
 
 
 class Body(Handler):
@@ -244,7 +195,7 @@ class Body(Handler):
         return self.at["vm"]
 
     def memory_base(self, index: int) -> str:
-        if not isinstance(index, Number):
+        if not isinstance(index, LateNumber):
             return self.at["mem"]
         place = self.layout.memory(index) + VMContext.RESOURCE_BASE
         return self.load_field(self.vm, place, "ptr", INVARIANT)
@@ -463,9 +414,9 @@ class Body(Handler):
         self.read_at(next_place)
         return total, next_shift
 
-    def number(self, fact: object = None) -> Number:
+    def number(self, fact: object = None) -> LateNumber:
         """The next unsigned number as an immediate."""
-        return Number(self, self.unsigned(), fact)
+        return LateNumber(self, self.unsigned(), fact)
 
     # -- going on --------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wasinn_runtime.abi.layout import CodeEntry, FuncRef, StoreContext, VMContext
-from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, ModuleFacts, Number
+from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, ModuleFacts
 from wasinn_runtime.lower.classic_control import Control, Frame, Write, copy_cells, leave, minus
+from wasinn_runtime.lower.late_number import LateNumber
 from wasinn_runtime.lower.state import table_element, table_index, table_size
 from wasinn_runtime.lower.threaded import Header
 from wasinn_runtime.lower.writer import COLD, ELEMENT, INVARIANT, STATE
@@ -96,7 +97,7 @@ def _in_table(wide: bool) -> Callable[[Body], _Callee]:
         else:
             cell = b.let(f"trunc i64 {cell} to i32")
             fact = TableType(_FUNCREF, Limits(0))
-        place = Number(b, table, fact)
+        place = LateNumber(b, table, fact)
         index = table_index(b.frame, place, cell)
         outside = b.let(f"icmp uge i64 {index}, {table_size(b.frame, place)}")
         b.trap_if(outside, TrapCode.UNDEFINED_ELEMENT)
@@ -111,7 +112,7 @@ def _in_table(wide: bool) -> Callable[[Body], _Callee]:
 def _check_type(b: Body, reference: str, number: str) -> None:
     """Trap unless a function is of a type, or of a subtype, which is the twin's affair."""
     has = b.load_field(reference, FuncRef.SIGNATURE, "i64", INVARIANT)
-    wanted = b.load_field(b.vm, b.layout.signature(Number(b, number)), "i64", INVARIANT)
+    wanted = b.load_field(b.vm, b.layout.signature(LateNumber(b, number)), "i64", INVARIANT)
     differs = b.let(f"icmp ne i64 {has}, {wanted}")
     if b.short:
         b.use_twin(differs)

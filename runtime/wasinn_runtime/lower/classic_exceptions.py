@@ -8,8 +8,9 @@ What none of them catches goes on to whoever called this interpreter.
 from __future__ import annotations
 
 from wasinn_runtime.abi.layout import ExceptionCell, TagDef
-from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, Number
+from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code
 from wasinn_runtime.lower.classic_control import Frame, copy_cells, minus, restore
+from wasinn_runtime.lower.late_number import LateNumber
 from wasinn_runtime.lower.writer import ELEMENT, INVARIANT
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ValType
@@ -31,7 +32,7 @@ def _go_up(b: Body, cell: str, pc: str = "%pc") -> None:
 
 def _throw(b: Body) -> None:
     number = b.unsigned()
-    tag = b.load_field(b.vm, b.layout.tag(Number(b, number)), "ptr", INVARIANT)
+    tag = b.load_field(b.vm, b.layout.tag(LateNumber(b, number)), "ptr", INVARIANT)
     b.spill()
     top = b.place_below(0)
     b.save_stacks(top)
@@ -118,7 +119,7 @@ def unwind(b: Body) -> None:
     caught, compare, other = (b.new_label(hint) for hint in ("caught", "compare", "other"))
     b.do(f"br i1 {b.let(f'icmp slt i64 {number}, 0')}, label %{caught}, label %{compare}")
     b.label(compare)
-    tag = b.load_field(b.vm, b.layout.tag(Number(b, number)), "ptr", INVARIANT)
+    tag = b.load_field(b.vm, b.layout.tag(LateNumber(b, number)), "ptr", INVARIANT)
     has = b.load_field(cell, ExceptionCell.TAG, "ptr", ELEMENT)
     b.do(f"br i1 {b.let(f'icmp eq ptr {has}, {tag}')}, label %{caught}, label %{other}")
     b.label(caught)

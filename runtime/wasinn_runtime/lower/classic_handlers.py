@@ -20,7 +20,6 @@ from wasinn_runtime.lower.classic_body import (
     Code,
     Follow,
     ModuleFacts,
-    Number,
 )
 from wasinn_runtime.lower.classic_calls import CALLS, WIDE_CALLS, begin
 from wasinn_runtime.lower.classic_control import (
@@ -32,10 +31,17 @@ from wasinn_runtime.lower.classic_control import (
     leave,
 )
 from wasinn_runtime.lower.classic_exceptions import BOTTOM_SYMBOL, THROWING, unwind
+from wasinn_runtime.lower.late_number import LateNumber
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
-from wasinn_runtime.lower.threaded import HANDLER_ATTRIBUTES, Header
+from wasinn_runtime.lower.threaded import (
+    HANDLER_ATTRIBUTES,
+    Header,
+    entry_stacks,
+    leave_entry,
+    trap_handlers,
+)
 from wasinn_runtime.lower.units import preamble
 from wasinn_runtime.lower.writer import GLOBAL, INVARIANT, STATE, FunctionWriter
 from wasinn_runtime.spec.opcodes import PREFIXES, ROWS, Imm, Opcode
@@ -125,7 +131,7 @@ def _choose(
 ) -> None:
     """End the handler by the way of writing that fits the types, found at run time."""
 
-    def pick(found: list[Number]) -> None:
+    def pick(found: list[LateNumber]) -> None:
         if len(found) == len(kinds):
             then(found)
             return
@@ -143,13 +149,13 @@ def _choose(
         for label, fact in zip(labels, facts, strict=True):
             b.join(forked)
             b.label(label)
-            pick([*found, Number(b, number, fact)])
+            pick([*found, LateNumber(b, number, fact)])
 
     pick([])
 
 
 def _address_type(number: object) -> ValType:
-    fact = number.fact if isinstance(number, Number) else None
+    fact = number.fact if isinstance(number, LateNumber) else None
     return fact.address if isinstance(fact, MemoryType | TableType) else _I32
 
 
@@ -183,12 +189,12 @@ def _access(row: Opcode, wide: bool, b: Body) -> None:
 def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None) -> None:
     lane = [b.let(f"zext i8 {b.byte()} to i32")] if row.imm is Imm.MEMARG_LANE else []
 
-    def then(found: Sequence[Number | int]) -> None:
+    def then(found: Sequence[LateNumber | int]) -> None:
         assert row.params is not None
         assert row.results is not None
         params = (_address_type(found[0]), *row.params[1:])
         operands = [b.pop(ty) for ty in reversed(params)][::-1]
-        immediate = (0, Number(b, offset), found[0], *lane)
+        immediate = (0, LateNumber(b, offset), found[0], *lane)
         results = STATE_MEANINGS[row.meaning[0]](b.frame, row, immediate, operands)
         for ty, value in zip(row.results, results, strict=True):
             b.push(ty, value)
@@ -197,7 +203,7 @@ def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None
     if wide:
         _choose(b, row, [_MEMORY], [memory or "0"], then)
     else:
-        then([0 if memory is None else Number(b, memory)])
+        then([0 if memory is None else LateNumber(b, memory)])
 
 
 # --- rows whose types the module decides --------------------------------------------------------
@@ -249,10 +255,10 @@ def _stateful(row: Opcode, wide: bool, b: Body) -> None:
     numbers = [b.unsigned() for _ in kinds]
     typed = [(kind, n) for kind, n in zip(kinds, numbers, strict=True) if kind is not None]
 
-    def then(found: Sequence[Number]) -> None:
+    def then(found: Sequence[LateNumber]) -> None:
         rest = iter(found)
         all_ = [
-            Number(b, n) if kind is None else next(rest)
+            LateNumber(b, n) if kind is None else next(rest)
             for kind, n in zip(kinds, numbers, strict=True)
         ]
         params, results = _SIGNATURES[row.name](*map(_address_type, found))
@@ -266,7 +272,7 @@ def _stateful(row: Opcode, wide: bool, b: Body) -> None:
     if wide:
         _choose(b, row, [kind for kind, _ in typed], [n for _, n in typed], then)
     else:
-        then([Number(b, n) for _, n in typed])
+        then([LateNumber(b, n) for _, n in typed])
 
 
 def _fence(b: Body) -> None:
@@ -294,7 +300,9 @@ def _global(wide: bool, then: Callable[[Body, ValType, str], None], b: Body) -> 
         imports, done, before = b.new_label("import"), b.new_label("cell"), b.block
         b.do(f"br i1 {is_import}, label %{imports}, label %{done}")
         b.label(imports)
-        other = b.load_field(b.vm, b.layout.imported_global(Number(b, number)), "ptr", INVARIANT)
+        other = b.load_field(
+            b.vm, b.layout.imported_global(LateNumber(b, number)), "ptr", INVARIANT
+        )
         b.do(f"br label %{done}")
         b.label(done)
         cell = b.let(f"phi ptr [ {own}, %{before} ], [ {other}, %{imports} ]")
@@ -525,17 +533,11 @@ def classic_unit() -> str:
             preamble(),
             declared,
             _run(),
-            *(_trap(code) for code in TrapCode),
+            trap_handlers(CLASSIC),
             *unit.parts,
             _ATTRIBUTES,
         )
     )
-
-
-def _trap(code: TrapCode) -> str:
-    header = CLASSIC.header(CLASSIC.trap_symbol(code))
-    call = f"call void @wasinn_trap(i32 {code.value}) noreturn cold"
-    return f"{header} cold noinline {{\n  {call}\n  unreachable\n}}"
 
 
 def _run() -> str:
@@ -548,11 +550,7 @@ def _run() -> str:
         "personality ptr @__gcc_personality_v0"
     )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
-    places = {
-        field: w.field(store, field)
-        for field in (StoreContext.VALUE_SP, StoreContext.CONTROL_SP, StoreContext.CURRENT)
-    }
-    before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
+    places, before = entry_stacks(w, store)
     fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
     code = w.load_field("%function", CodeEntry.KEPT, "ptr", STATE)
     control = w.let(f"getelementptr i8, ptr {cs}, i64 -{Frame.BYTES}")
@@ -592,14 +590,7 @@ def _run() -> str:
     w.label("fine")
     results = w.let(f"shl i64 {w.load_field(code, Header.RESULT_CELLS, 'i64', INVARIANT)}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr %slots, ptr {fp}, i64 {results}, i1 false)")
-    for field, place in places.items():
-        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
-    w.do("ret void")
-    w.label("thrown")  # an exception goes on to native code
-    landed = w.let("landingpad { ptr, i32 } cleanup")
-    for field, place in places.items():
-        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
-    w.do(f"resume {{ ptr, i32 }} {landed}")
+    leave_entry(w, places, before)
     first = Body(f"{name}_begin", 0)
     begin(first, "%sp")
     return "\n".join(

@@ -12,7 +12,7 @@ f32, ``v`` vectors. An i32 there has zeros above it. A result goes to the regist
 ``>s`` also to the slot that the last word names.
 
 ``Body`` implements ``lower.state.Frame``, so that the meanings of the table can be written with
-immediates that only the stream knows: a ``Word`` stands where they expect a number.
+immediates that only the stream knows: a ``LateNumber`` stands where they expect a number.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any, cast
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.late_number import FactsByNumber, LateNumber
 from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.types import Limits, MemoryType, ValType
 
-__all__ = ["CLASSES", "FAST", "Body", "Word", "class_of"]
+__all__ = ["CLASSES", "FAST", "Body", "class_of"]
 
 FAST = Interpreter(
     "wasinn_fast", (("r", "i64"), ("d", "double"), ("f", "float"), ("v", "<16 x i8>"))
@@ -44,67 +45,13 @@ _SMALL = {"i32", "float"}
 _MEMORY = MemoryType(Limits(0))
 
 
-class Word(int):
-    """A number that the stream holds, where a meaning expects one that is known.
-
-    Args:
-        body: the handler that reads it.
-        value: its LLVM value, an i64.
-        fact: what the module says of the thing it names, which decides the handler's variant.
-    """
-
-    body: Body
-    value: str
-    fact: object
-
-    def __new__(cls, body: Body, value: str, fact: object = None) -> Word:
-        word = super().__new__(cls, 0)
-        word.body, word.value, word.fact = body, value, fact
-        return word
-
-    def __add__(self, other: int) -> Word:
-        value = self.body.let(f"add i64 {self.value}, {other}") if other else self.value
-        return Word(self.body, value, self.fact)
-
-    def __sub__(self, other: int) -> Word:
-        return self + -other
-
-    def __format__(self, spec: str) -> str:
-        return self.value
-
-    def __str__(self) -> str:
-        return self.value
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __gt__(self, other: int) -> bool:
-        return True  # "more than what is known": so nothing is
-
-
-class _Facts:
-    """Types of a module's things by the ``Word`` that names one; memory 0 by its number."""
-
-    def __init__(self, first: object = None) -> None:
-        self._first = first
-
-    def __getitem__(self, index: int) -> Any:
-        return index.fact if isinstance(index, Word) else self._first
-
-
 class _Module:
     """What meanings ask of a module."""
 
     def __init__(self, first_memory: MemoryType, imported_globals: int) -> None:
-        self.memories = _Facts(first_memory)
-        self.tables = _Facts()
-        self.globals_ = _Facts()
+        self.memories = FactsByNumber(first_memory)
+        self.tables = FactsByNumber()
+        self.globals_ = FactsByNumber()
         self.imported_globals = imported_globals
 
 
@@ -146,7 +93,7 @@ class Body(Handler):
     places = cast("Mapping[int, int]", _Places())
 
     def memory_base(self, index: int) -> str:
-        if not isinstance(index, Word):
+        if not isinstance(index, LateNumber):
             return self.at["mem"]
         return self.load_field(self.vm, index + VMContext.RESOURCE_BASE, "ptr", INVARIANT)
 
@@ -171,9 +118,9 @@ class Body(Handler):
         align = ", align 8" if llvm_type == "<16 x i8>" else ""
         return self.let(f"load {llvm_type}, ptr {place}{align}")
 
-    def number(self, fact: object = None) -> Word:
+    def number(self, fact: object = None) -> LateNumber:
         """The next word as an immediate."""
-        return Word(self, self.word(), fact)
+        return LateNumber(self, self.word(), fact)
 
     def slot(self) -> str:
         """The address of the slot that the next word names."""

@@ -23,10 +23,9 @@ from wasinn_runtime.lower.fast_shapes import HANDLERS
 from wasinn_runtime.lower.fast_state import add_state
 from wasinn_runtime.lower.threaded import entry_unit, trap_unit
 from wasinn_runtime.lower.units import preamble
-from wasinn_runtime.spec.features import FEATURES_2_0
+from wasinn_runtime.spec.features import ALL_FEATURES
 
 __all__ = [
-    "FAST_FEATURES",
     "HANDLERS",
     "HOT_SYMBOL",
     "SCALAR_HANDLERS",
@@ -35,25 +34,11 @@ __all__ = [
     "vector_unit",
 ]
 
-FAST_FEATURES = FEATURES_2_0 | {
-    "exceptions",
-    "extended-const",
-    "function-references",
-    "legacy-exceptions",
-    "memory64",
-    "multi-memory",
-    "relaxed-simd",
-    "simd",
-    "tail-call",
-    "threads",
-}
-"""The features whose instructions this interpreter runs."""
-
 TABLE_SYMBOL = "wasinn_fast_handlers"
 
 _VECTORS = frozenset({"simd", "relaxed-simd"})
 
-add_numeric(FAST_FEATURES - _VECTORS)
+add_numeric(ALL_FEATURES - _VECTORS)
 add_state()
 add_moves()
 add_calls()

@@ -10,7 +10,6 @@ from itertools import product
 from typing import Any
 
 from wasinn_runtime.lower.fast_body import CLASSES, class_of
-from wasinn_runtime.lower.fast_handlers import FAST_FEATURES
 from wasinn_runtime.lower.fast_names import by_kinds
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.state import STATE_MEANINGS
@@ -46,7 +45,7 @@ def _plan(row: Opcode) -> tuple[Any, ...]:
     if row.name in simple:
         return (simple[row.name],)
     family, params, results = row.meaning[0], row.params, row.results
-    if row.feature not in FAST_FEATURES or params is None or results is None:
+    if params is None or results is None:
         return (OTHER,)
     if family == "const":
         return (CONST,)

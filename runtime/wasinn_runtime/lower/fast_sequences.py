@@ -2,6 +2,8 @@
 
 ``scripts/choose_sequences.py`` writes this list, in the order in which it joined them. A sequence's
 name is its parts' with ``+`` between them.
+
+Longer than other files: it is a list that nobody writes by hand.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from wasinn_runtime.lower.fast_families import (
     move_results,
     spill_registers,
 )
-from wasinn_runtime.lower.fast_handlers import FAST_FEATURES
 from wasinn_runtime.lower.fast_names import by_kinds
 from wasinn_runtime.lower.fast_plans import OTHER, PLANS
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
@@ -250,10 +249,6 @@ ENDS_OF_TRIES.append(_end_try)
 PARTS_OF_TRY.update(catch=_catch_of, catch_all=_catch_all_of, delegate=_delegate_of)
 
 # All families are known by now.
-_missing = [
-    row.name
-    for row in ROWS
-    if row.feature in FAST_FEATURES and PLANS[row][0] == OTHER and row.meaning[0] not in FAMILIES
-]
+_missing = [row.name for row in ROWS if PLANS[row][0] == OTHER and row.meaning[0] not in FAMILIES]
 if _missing:
     raise ValueError(f"instructions the fast interpreter cannot walk: {', '.join(_missing)}")

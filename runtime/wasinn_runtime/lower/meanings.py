@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from wasinn_runtime.lower.registry import registrar
 from wasinn_runtime.lower.writer import LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.traps import TrapCode
@@ -29,16 +30,8 @@ _BITS = {ValType.I32: 32, ValType.I64: 64, ValType.F32: 32, ValType.F64: 64}
 _OVERLOAD = {ValType.I32: "i32", ValType.I64: "i64", ValType.F32: "f32", ValType.F64: "f64"}
 
 
-def meaning(family: str) -> Callable[[Meaning], Meaning]:
-    """Register the meaning of a family of rows."""
-
-    def register(function: Meaning) -> Meaning:
-        if family in MEANINGS:
-            raise ValueError(f"two meanings for {family!r}")
-        MEANINGS[family] = function
-        return function
-
-    return register
+# Register the meaning of a family of rows.
+meaning = registrar(MEANINGS)
 
 
 def _operand(row: Opcode) -> ValType:
@@ -146,12 +139,16 @@ def _cast(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
 # --- floating point -----------------------------------------------------------------------------
 
 
-def _quieted(w: FunctionWriter, ty: ValType, value: str) -> str:
-    """A NaN becomes quiet; every other value stays. A constant is left alone."""
+def quieted(w: FunctionWriter, t: str, overload: str, value: str) -> str:
+    """A NaN becomes quiet; every other value or lane stays. A constant is left alone.
+
+    Args:
+        t: the value's LLVM type.
+        overload: how intrinsics' names say it.
+    """
     if not value.startswith("%"):
         return value
-    t = LLVM_TYPE[ty]
-    return w.let(f"call {t} @llvm.canonicalize.{_OVERLOAD[ty]}({t} {value})")
+    return w.let(f"call {t} @llvm.canonicalize.{overload}({t} {value})")
 
 
 @meaning("float")
@@ -198,7 +195,7 @@ def _resize(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     # LLVM folds a promotion and the demotion after it into nothing; the quieting must stay.
     value = a[0]
     if row.meaning[1] == "fptrunc" and "= fpext " in w.lines[-1]:
-        value = _quieted(w, _operand(row), value)
+        value = quieted(w, LLVM_TYPE[_operand(row)], _OVERLOAD[_operand(row)], value)
     return w.let(f"{row.meaning[1]} {_type(row)} {value} to {LLVM_TYPE[_result(row)]}")
 
 

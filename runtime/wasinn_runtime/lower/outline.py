@@ -6,11 +6,13 @@ A module whose code comes from the cache needs this and nothing else of the lowe
 from __future__ import annotations
 
 from wasinn_runtime.abi.layout import VMLayout
+from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.writer import LLVM_TYPE
+from wasinn_runtime.spec.opcodes import Imm
 from wasinn_runtime.spec.types import ExternKind, FuncType
 
-__all__ = ["ENTRIES_SYMBOL", "escaping_functions", "layout_of", "trampoline_names"]
+__all__ = ["ENTRIES_SYMBOL", "callees", "escaping_functions", "layout_of", "trampoline_names"]
 
 ENTRIES_SYMBOL = "wasinn_entries"
 
@@ -59,3 +61,13 @@ def trampoline_names(ty: FuncType) -> tuple[str, str]:
     sides = ["".join(letters[LLVM_TYPE[t]] for t in side) for side in (ty.params, ty.results)]
     name = f"{sides[0]}_{sides[1]}"
     return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
+
+
+def callees(body: Body) -> set[int]:
+    """The functions that a body calls by number, imported ones among them."""
+    found = set()
+    for row, immediate, _ in body.instructions:
+        if row.imm is Imm.FUNC and row.meaning[0] != "ref.func":
+            assert isinstance(immediate, int)
+            found.add(immediate)
+    return found

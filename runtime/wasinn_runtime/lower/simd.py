@@ -14,7 +14,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from wasinn_runtime.lower.meanings import as_i32, meaning
+from wasinn_runtime.lower.meanings import as_i32, meaning, quieted
+from wasinn_runtime.lower.registry import registrar
 from wasinn_runtime.lower.simd_support import PREFIX
 from wasinn_runtime.lower.state import Frame, in_place, memory_address, state
 from wasinn_runtime.lower.writer import LINEAR, FunctionWriter
@@ -71,16 +72,8 @@ def _of(row: Opcode) -> _Shape:
     return _SHAPES[row.meaning[-1]]
 
 
-def lane_meaning(family: str) -> Callable[[LaneMeaning], LaneMeaning]:
-    """Register the meaning of a family of rows with lanes, masks or vectors as immediates."""
-
-    def register(function: LaneMeaning) -> LaneMeaning:
-        if family in LANE_MEANINGS:
-            raise ValueError(f"two meanings for {family!r}")
-        LANE_MEANINGS[family] = function
-        return function
-
-    return register
+# Register the meaning of a family of rows with lanes, masks or vectors as immediates.
+lane_meaning = registrar(LANE_MEANINGS)
 
 
 # --- constants, and one vector as another ---------------------------------------------------------
@@ -449,21 +442,13 @@ def _is_folded(instruction: str, shape: _Shape, value: str) -> bool:
     return any(struct.pack(code, number) in lanes for number in _FOLDED[instruction])
 
 
-def _quieted(w: FunctionWriter, shape: _Shape, value: str) -> str:
-    """Its NaNs become quiet; every other lane stays. A constant is left alone."""
-    if not value.startswith("%"):
-        return value
-    v = shape.vector
-    return w.let(f"call {v} @llvm.canonicalize.{shape.overload}({v} {value})")
-
-
 @meaning("lanes.float")
 def _float(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     shape, instruction = _of(row), row.meaning[1]
     v = shape.vector
     x, y = _views(w, a, shape)
     if any(_is_folded(instruction, shape, value) for value in a):
-        x, y = _quieted(w, shape, x), _quieted(w, shape, y)
+        x, y = (quieted(w, v, shape.overload, value) for value in (x, y))
     return _whole(w, w.let(f"{instruction} {v} {x}, {y}"), v)
 
 
@@ -535,7 +520,7 @@ def _demote(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     value = _view(w, a[0], _F64)
     # LLVM folds a promotion and the demotion after it into nothing; the quieting must stay.
     if any(line.startswith(f"  {value} = fpext ") for line in w.lines[-2:]):
-        value = _quieted(w, _F64, value)
+        value = quieted(w, _F64.vector, _F64.overload, value)
     low = w.let(f"fptrunc {_F64.vector} {value} to <2 x float>")
     return _whole(w, _joined(w, "<2 x float>", low, "zeroinitializer", 4), _F32.vector)
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from wasinn_runtime.abi.layout import MemoryDef, TableDef, VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.registry import registrar
 from wasinn_runtime.lower.writer import (
     ELEMENT,
     GLOBAL,
@@ -63,16 +64,8 @@ StateMeaning = Callable[[Frame, Opcode, object, list[str]], list[str]]
 STATE_MEANINGS: dict[str, StateMeaning] = {}
 
 
-def state(family: str) -> Callable[[StateMeaning], StateMeaning]:
-    """Register the meaning of a family of rows."""
-
-    def register(function: StateMeaning) -> StateMeaning:
-        if family in STATE_MEANINGS:
-            raise ValueError(f"two meanings for {family!r}")
-        STATE_MEANINGS[family] = function
-        return function
-
-    return register
+# Register the meaning of a family of rows.
+state = registrar(STATE_MEANINGS)
 
 
 def _pair(immediate: object) -> tuple[int, int]:

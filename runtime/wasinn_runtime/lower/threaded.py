@@ -35,7 +35,10 @@ __all__ = [
     "Handler",
     "Header",
     "Interpreter",
+    "entry_stacks",
     "entry_unit",
+    "leave_entry",
+    "trap_handlers",
     "trap_unit",
 ]
 
@@ -303,11 +306,7 @@ def entry_unit(interpreter: Interpreter) -> str:
         "personality ptr @__gcc_personality_v0"
     )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
-    places = {
-        field: w.field(store, field)
-        for field in (StoreContext.VALUE_SP, StoreContext.CONTROL_SP, StoreContext.CURRENT)
-    }
-    before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
+    places, before = entry_stacks(w, store)
     fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
     code = w.load_field("%function", CodeEntry.KEPT, "ptr", STATE)
     size = w.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
@@ -337,14 +336,7 @@ def entry_unit(interpreter: Interpreter) -> str:
     w.do(f"invoke preserve_nonecc void {first}({listed}) to label %fine unwind label %thrown")
     w.label("fine")
     _copy_cells(w, code, Header.RESULT_CELLS, "%slots", fp)
-    for field, place in places.items():
-        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
-    w.do("ret void")
-    w.label("thrown")  # an exception goes on to native code
-    landed = w.let("landingpad { ptr, i32 } cleanup")
-    for field, place in places.items():
-        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
-    w.do(f"resume {{ ptr, i32 }} {landed}")
+    leave_entry(w, places, before)
     done = interpreter.done_symbol
     return "\n".join(
         (
@@ -357,10 +349,36 @@ def entry_unit(interpreter: Interpreter) -> str:
     )
 
 
+def entry_stacks(w: FunctionWriter, store: str) -> tuple[dict[int, str], dict[int, str]]:
+    """Of the interpreter's registers in the store's context: where they are, and what is there."""
+    places = {
+        field: w.field(store, field)
+        for field in (StoreContext.VALUE_SP, StoreContext.CONTROL_SP, StoreContext.CURRENT)
+    }
+    before = {field: w.let(f"load ptr, ptr {place}, {STATE}") for field, place in places.items()}
+    return places, before
+
+
+def leave_entry(w: FunctionWriter, places: dict[int, str], before: dict[int, str]) -> None:
+    """Return with the stacks as they were, also (at ``thrown``) when an exception passes."""
+    for field, place in places.items():
+        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
+    w.do("ret void")
+    w.label("thrown")
+    landed = w.let("landingpad { ptr, i32 } cleanup")
+    for field, place in places.items():
+        w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
+    w.do(f"resume {{ ptr, i32 }} {landed}")
+
+
 def trap_unit(interpreter: Interpreter) -> str:
     """What handlers jump to that trap, and their attributes: for each unit that has handlers."""
-    parts = (_trap_handler(interpreter, code) for code in TrapCode)
-    return "\n".join((*parts, HANDLER_ATTRIBUTES))
+    return trap_handlers(interpreter) + "\n" + HANDLER_ATTRIBUTES
+
+
+def trap_handlers(interpreter: Interpreter) -> str:
+    """What handlers jump to that trap."""
+    return "\n".join(_trap_handler(interpreter, code) for code in TrapCode)
 
 
 def _trap_handler(interpreter: Interpreter, code: TrapCode) -> str:

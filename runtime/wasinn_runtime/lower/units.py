@@ -28,6 +28,7 @@ from wasinn_runtime.lower.convention import (
 )
 from wasinn_runtime.lower.outline import (
     ENTRIES_SYMBOL,
+    callees,
     escaping_functions,
     layout_of,
     trampoline_names,
@@ -38,12 +39,10 @@ from wasinn_runtime.lower.writer import (
     METADATA,
     FunctionWriter,
 )
-from wasinn_runtime.spec.opcodes import Imm
 from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = [
     "Part",
-    "callees",
     "module_unit",
     "preamble",
     "trampoline_unit",
@@ -116,16 +115,6 @@ class Part:
     shared: frozenset[int] = frozenset()
     copies: frozenset[int] = frozenset()
     has_entries: bool = True
-
-
-def callees(body: Body) -> set[int]:
-    """The functions that a body calls by number, imported ones among them."""
-    found = set()
-    for row, immediate, _ in body.instructions:
-        if row.imm is Imm.FUNC and row.meaning[0] != "ref.func":
-            assert isinstance(immediate, int)
-            found.add(immediate)
-    return found
 
 
 def module_unit(

@@ -197,7 +197,7 @@ def _dispatch(entry: HostFunction, address: int) -> int:
 
 _dispatch_callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_void_p)(_dispatch)
 # What the core calls for every function written in Python.
-DISPATCH_ADDRESS = ctypes.cast(_dispatch_callback, ctypes.c_void_p).value or 0
+DISPATCH_ADDRESS = native.address_of(_dispatch_callback)
 
 
 def host_references(store: Store, entries: Sequence[tuple[HostFunction, FuncType]]) -> list[int]:

@@ -36,25 +36,14 @@ def describe_entry(entry: int) -> str:
     return code.label(cells[CodeEntry.INDEX // 8])
 
 
-def _prepare(code: LazyCode, index: ctypes._Pointer[ctypes.c_uint64]) -> int:
-    try:
-        code.prepare(index[0])
-    except BaseException as error:
-        native.pending.error = error
-        return 0
-    return native.SUCCESS
+@native.callback
+def _prepare(code: LazyCode, index: ctypes._Pointer[ctypes.c_uint64]) -> None:
+    code.prepare(index[0])
 
 
-def _heat(code: LazyCode, where: ctypes._Pointer[ctypes.c_uint64]) -> int:
-    try:
-        code.heat(where[0], where[1])
-    except BaseException as error:
-        native.pending.error = error
-        return 0
-    return native.SUCCESS
+@native.callback
+def _heat(code: LazyCode, where: ctypes._Pointer[ctypes.c_uint64]) -> None:
+    code.heat(where[0], where[1])
 
 
-_callbacks = [native.DISPATCH_TYPE(_prepare), native.DISPATCH_TYPE(_heat)]
-PREPARE_ADDRESS, HEAT_ADDRESS = (
-    ctypes.cast(callback, ctypes.c_void_p).value or 0 for callback in _callbacks
-)
+PREPARE_ADDRESS, HEAT_ADDRESS = native.address_of(_prepare), native.address_of(_heat)

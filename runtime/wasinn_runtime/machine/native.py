@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wasinn_runtime.errors import LimitExceeded
 
@@ -21,8 +21,10 @@ __all__ = [
     "THROWN",
     "Core",
     "Reservation",
+    "address_of",
     "bar_pages",
     "buffer",
+    "callback",
     "close_pages",
     "empty_pages",
     "map_file",
@@ -91,6 +93,25 @@ class Core:
         self.mark_stack = _MARK_STACK_TYPE(addresses["wasinn_mark_stack"])
         self.trace = _TRACE_TYPE(addresses["wasinn_trace"])
         self.sweep = _SWEEP_TYPE(addresses["wasinn_sweep"])
+
+
+def callback(serve: Callable[[Any, ctypes._Pointer[ctypes.c_uint64]], None]) -> Any:
+    """A function that the core may call; what it raises goes on to the guest's caller."""
+
+    def guarded(entry: object, cells: ctypes._Pointer[ctypes.c_uint64]) -> int:
+        try:
+            serve(entry, cells)
+        except BaseException as error:
+            pending.error = error
+            return 0
+        return SUCCESS
+
+    return DISPATCH_TYPE(guarded)
+
+
+def address_of(function: Any) -> int:
+    """Where a callback's native code is."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def reserve(byte_count: int, writable: bool) -> int:

@@ -28,28 +28,23 @@ _NOTIFIED, _NOT_EQUAL, _TIMED_OUT = range(3)
 _NO_ANSWER = (1 << 64) - 1
 
 
-def _serve(store: Store, request: ctypes._Pointer[ctypes.c_uint64]) -> int:
-    try:
-        what, a, b, c, d = request[0], request[1], 0, 0, 0
-        if what == _EXCEPTION:
-            request[0] = store.exceptions.allocate(a)
-            return native.SUCCESS
-        b, c, d = request[2], request[3], request[4]
-        if what == _GROW:
-            request[0] = grow_shared(store.core, a, b) & _NO_ANSWER
-        elif what == _WAIT:
-            timeout_ns = c - (1 << 64) if c >> 63 else c
-            request[0] = wait(store.interrupt, a, b, timeout_ns, d)
-        else:
-            request[0] = notify(a, b)
-    except BaseException as error:
-        native.pending.error = error
-        return 0
-    return native.SUCCESS
+@native.callback
+def _serve(store: Store, request: ctypes._Pointer[ctypes.c_uint64]) -> None:
+    what, a = request[0], request[1]
+    if what == _EXCEPTION:
+        request[0] = store.exceptions.allocate(a)
+        return
+    b, c, d = request[2], request[3], request[4]
+    if what == _GROW:
+        request[0] = grow_shared(store.core, a, b) & _NO_ANSWER
+    elif what == _WAIT:
+        timeout_ns = c - (1 << 64) if c >> 63 else c
+        request[0] = wait(store.interrupt, a, b, timeout_ns, d)
+    else:
+        request[0] = notify(a, b)
 
 
-_callback = native.DISPATCH_TYPE(_serve)
-SERVICES_ADDRESS = ctypes.cast(_callback, ctypes.c_void_p).value or 0
+SERVICES_ADDRESS = native.address_of(_serve)
 
 
 # --- growing ------------------------------------------------------------------------------------

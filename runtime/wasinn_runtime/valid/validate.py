@@ -27,7 +27,7 @@ from wasinn_runtime.spec.types import (
 )
 from wasinn_runtime.valid.function import FunctionValidator
 
-__all__ = ["validate", "validate_function", "validate_sections"]
+__all__ = ["valid_body", "validate", "validate_function", "validate_sections"]
 
 # By meaning, what may stand in a constant expression beside constants.
 _ARITHMETIC = {("int", "add"), ("int", "sub"), ("int", "mul")}
@@ -52,6 +52,22 @@ def validate(module: ParsedModule) -> None:
             with suppress(Invalid):
                 decode_body(module, index)
         raise
+
+
+def valid_body(module: ParsedModule, index: int) -> Body:
+    """One body, decoded and checked; the sections are valid.
+
+    Args:
+        module: whose.
+        index: the function's index, imports counted.
+
+    Raises:
+        Malformed, Invalid: why it can not run.
+    """
+    number = index - module.imported_functions
+    body = decode_body(module, number)
+    validate_function(module, number, body)
+    return body
 
 
 def validate_function(module: ParsedModule, index_of_defined: int, body: Body) -> None:
