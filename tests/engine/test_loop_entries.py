@@ -9,6 +9,7 @@ from wasinn_runtime import Config, Engine, Instance, Module, Store, ValType
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.valid.function import operand_types
 
@@ -73,10 +74,22 @@ def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
     module = Module(engine, wasmtime.wat2wasm(f"(module {wat})"))
     store = Store(engine)
     exports = Instance(store, module).exports
-    with store.deadline(400):
+    with store.deadline(100):
         # Hours in an interpreter; LLVM sees what the loop comes to.
         assert exports.run(1 << 42) == result
     assert module.entries.get(0, CodeEntry.OSR)
+
+
+def test_a_counter_that_was_not_reset_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest that writes its counter back at that moment overwrites the reset."""
+    set_count = EntryTable.set_count
+
+    def lose(table: EntryTable, index: int, count: int) -> None:
+        if count:
+            set_count(table, index, count)
+
+    monkeypatch.setattr(EntryTable, "set_count", lose)
+    test_a_call_that_is_under_way_moves_to_compiled_code("first")
 
 
 # The inner loop is hot while an operand waits below it, another in each round of the outer one.

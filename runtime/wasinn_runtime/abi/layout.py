@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 6
+ABI_VERSION = 7
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -62,8 +62,12 @@ class StoreContext:
     CURRENT = 64  # ptr: the CodeEntry that an interpreter runs, for the messages of traps
     EXCEPTION = 72  # ptr: the exception that leaves an activation, or that Python throws
     EXCEPTION_FREE = 80  # ptr: the first free cell for an exception
-    VALUE_STACK = 96  # ptr: where the interpreters' value stack begins
     SERVICES = 88  # i64: id() of the Python object that does what is rare
+    VALUE_STACK = 96  # ptr: where the interpreters' value stack begins
+    # A tail call that an interpreter left for its caller to make, with arguments in slots in the
+    # exchange area.
+    TAIL_ENTRY = 104  # ptr: the CodeEntry, whose JUMP is set; 0 while there is none
+    TAIL_CONTEXT = 112  # ptr: its context
     # What native calls pass beyond registers, arguments and results: see lower/convention.py.
     EXCHANGE = 128
     EXCHANGE_BYTES = 16 * max(MAX_PARAMS, MAX_RESULTS)
@@ -106,17 +110,23 @@ class TableDef:
 
 
 class CodeEntry:
-    """Both entries take the CodeEntry itself, so that one stub serves all of a signature."""
+    """All entries take the CodeEntry itself, so that one stub serves all of a signature.
+
+    An array entry is ``void (entry, context, slots, i64 jumps)``, with arguments and results in
+    8-byte slots. ``jumps`` is 1 if the caller makes the tail call that it may find in the
+    StoreContext when the entry is back, and 0 if it knows of no such thing.
+    """
 
     NATIVE = 0  # ptr: entry as nest, context as swiftself, arguments: see lower/convention.py
-    ARRAY = 8  # ptr: void (entry, context, slots); arguments and results in 8-byte slots
+    ARRAY = 8  # ptr
     CODE = 16  # ptr: what an interpreter runs; 0 while there is none
     TOKEN = 24  # i64: id() of the Python object that answers for it
     INDEX = 32  # i64: the function's index, imports included
     COUNT = 40  # i64: calls and loop iterations left until it counts as hot
     OSR = 48  # ptr: compiled code's entries at loop headers; 0 while there are none
     KEPT = 56  # ptr: as CODE, but still there once compiled code took over, for who is still in it
-    BYTES = 64
+    JUMP = 64  # ptr: as NATIVE, arguments in slots in the exchange area; 0 if NATIVE is
+    BYTES = 72
 
 
 class FuncRef:

@@ -16,7 +16,7 @@ from wasinn_runtime.engines.modes import DEFAULT_MODE, FEATURES_OF_MODE, MODES
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import LimitExceeded, UsageError
 from wasinn_runtime.lower.outline import trampoline_names
-from wasinn_runtime.machine.native import Core, reserve
+from wasinn_runtime.machine.native import Core, Trampolines, reserve
 from wasinn_runtime.spec.types import FuncType
 
 __all__ = ["Config", "Engine"]
@@ -65,7 +65,7 @@ _signatures: dict[FuncType, int] = {}
 _types_by_number: list[FuncType] = []
 # Of those with a definition of their own, whose supertypes generated code may look up.
 _MOST_NUMBERED = 1 << 22
-_trampolines: dict[FuncType, tuple[int, int]] = {}
+_trampolines: dict[FuncType, Trampolines] = {}
 _lock = threading.RLock()
 _trampoline_code: list[Code] = []
 
@@ -118,8 +118,8 @@ class Engine:
     def type_of_signature(self, number: int) -> FuncType:
         return _types_by_number[number - 1]
 
-    def trampolines(self, ty: FuncType) -> tuple[int, int]:
-        """Addresses of a signature's array entry around a native one, and the reverse."""
+    def trampolines(self, ty: FuncType) -> Trampolines:
+        """The adapters between the entries of functions of a signature."""
         found = _trampolines.get(ty)
         if found is None:
             self.prepare_trampolines([ty])
@@ -129,7 +129,7 @@ class Engine:
     def prepare_trampolines(self, types: Sequence[FuncType]) -> None:
         """Build or load the trampolines of several signatures at once."""
         with _lock:
-            needed: dict[tuple[str, str], list[FuncType]] = {}
+            needed: dict[tuple[str, str, str], list[FuncType]] = {}
             for ty in types:
                 if ty not in _trampolines:
                     needed.setdefault(trampoline_names(ty), []).append(ty)
@@ -146,9 +146,9 @@ class Engine:
             image = self.image("trampolines", names, write_ir, 2)
             code = load(image, names, runtime_imports())
             _trampoline_code.append(code)
-            for (enter, spill), group in needed.items():
-                for ty in group:
-                    _trampolines[ty] = (code.addresses[enter], code.addresses[spill])
+            for symbols, group in needed.items():
+                adapters = Trampolines(*(code.addresses[symbol] for symbol in symbols))
+                _trampolines.update(dict.fromkeys(group, adapters))
 
     def describe_address(self, pc: int) -> str | None:
         """Which guest function a code address lies in, for messages."""

@@ -21,8 +21,8 @@ class Adapters(Protocol):
 
     core: native.Core
 
-    def trampolines(self, ty: FuncType) -> tuple[int, int]:
-        """Addresses of a signature's array entry around a native one, and the reverse."""
+    def trampolines(self, ty: FuncType) -> native.Trampolines:
+        """The adapters between the entries of functions of a signature."""
 
 
 class EntryTable:
@@ -66,8 +66,9 @@ class EntryTable:
     def open(self, index: int) -> None:
         """Let compiled code call a function, whatever runs it."""
         if not self.get(index, CodeEntry.NATIVE):
-            _, spill = self._adapters.trampolines(self._parsed.func_type(index))
-            self._set(index, CodeEntry.NATIVE, spill)
+            adapters = self._adapters.trampolines(self._parsed.func_type(index))
+            self._set(index, CodeEntry.NATIVE, adapters.spill)
+            self._set(index, CodeEntry.JUMP, adapters.jump)
 
     def interpret(self, index: int, code: int, array: int) -> None:
         """Publish an interpreter's code; ``array`` is the interpreter's entry."""
@@ -77,9 +78,10 @@ class EntryTable:
 
     def compiled(self, index: int, address: int) -> None:
         """Publish machine code. Whoever calls from now on finds it; who runs, runs on."""
-        enter, _ = self._adapters.trampolines(self._parsed.func_type(index))
+        adapters = self._adapters.trampolines(self._parsed.func_type(index))
         self._set(index, CodeEntry.NATIVE, address)
-        self._set(index, CodeEntry.ARRAY, enter)
+        self._set(index, CodeEntry.JUMP, adapters.jump)
+        self._set(index, CodeEntry.ARRAY, adapters.enter)
         self._set(index, CodeEntry.CODE, 0)
 
     def compiled_all(self, indices: Sequence[int], table: int) -> None:

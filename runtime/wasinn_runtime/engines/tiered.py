@@ -29,7 +29,9 @@ __all__ = ["Tiered", "auto"]
 # Calls and loop iterations until a function counts as hot: well under a millisecond of
 # interpreting, against tens of milliseconds of compiling.
 _HOT = 5_000
-_NEVER = 1 << 62
+# Until a hot function's code looks again whether it is compiled: some milliseconds. It is told by
+# its counter, but may just then be writing back what it read there before.
+_AGAIN = 1 << 20
 # How much of what a hot function calls is compiled with it, to be inlined.
 _GROUP_BYTES = 4 << 10
 
@@ -63,8 +65,8 @@ class Tiered(FastInterp):
     def heat(self, index: int, loop: int) -> None:
         """Have a hot function compiled, once for itself and once for each loop it was hot in."""
         with self._lock:
-            # Until there is compiled code nobody need ask again; then loops without an entry may.
-            self.entries.set_count(index, _HOT if index in self._compiled else _NEVER)
+            # With compiled code there, it is a loop without an entry that asks.
+            self.entries.set_count(index, _HOT if index in self._compiled else _AGAIN)
             if (index, loop) in self._requested:
                 return
             self._requested.add((index, loop))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from wasinn_runtime.abi.layout import CodeEntry, FuncRef, StoreContext, VMContext
 from wasinn_runtime.lower.classic_body import CLASSIC, Body, Code, ModuleFacts
@@ -20,8 +21,10 @@ from wasinn_runtime.lower.writer import COLD, ELEMENT, INVARIANT, STATE
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import Limits, TableType, ValType
 
-__all__ = ["CALLS", "WIDE_CALLS", "begin"]
+__all__ = ["BOTTOM_PC", "CALLS", "WIDE_CALLS", "begin"]
 
+# Where the lowest frame of a native call goes on; the byte after it if the caller makes tail calls.
+BOTTOM_PC = f"{CLASSIC.name}.bottom.pc"
 _I64, _FUNCREF = ValType.I64, ValType.FUNCREF
 
 
@@ -233,7 +236,8 @@ def _outside(b: Body, callee: _Callee, pc: str) -> None:
     top = b.place_below(0)
     slots = minus(b, top, b.let(f"shl i64 {params}, 3"))
     b.save_stacks(top)
-    operands = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}"
+    size = b.let(f"shl i64 {results}, 3")
+    operands = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}, i64 {size}"
     thrown = b.let(f"call ptr @wasinn_catch({operands})")
     b.move_stack(b.let(f"getelementptr i64, ptr {slots}, i64 {results}"))
     caught, fine = b.new_label("caught"), b.new_label("fine")
@@ -263,10 +267,21 @@ def _tail_call(find: Callable[[Body], _Callee]) -> Write:
         if b.short:
             b.give_up()
         else:
+            b.spill()
+            back = b.load_field(b.at["cs"], Frame.PC, "ptr", STATE)
+            jumps = f"getelementptr (i8, ptr @{BOTTOM_PC}, i64 1)"
+            jumps = b.let(f"icmp eq ptr {back}, {jumps}")
+            b.hand_over(callee.entry, callee.context, jumps, partial(_put_arguments, b, callee))
             _outside(b, callee, b.of_code(Code.LAST, "ptr"))  # no try is left around it
             leave(b)
 
     return write
+
+
+def _put_arguments(b: Body, callee: _Callee, place: str) -> None:
+    params = b.let(f"zext i32 {b.let(f'and i32 {callee.cells()}, 65535')} to i64")
+    size = b.let(f"shl i64 {params}, 3")
+    copy_cells(b, place, minus(b, b.place_below(0), size), size)
 
 
 CALLS: dict[str, Control] = {

@@ -21,7 +21,7 @@ from wasinn_runtime.lower.classic_body import (
     Follow,
     ModuleFacts,
 )
-from wasinn_runtime.lower.classic_calls import CALLS, WIDE_CALLS, begin
+from wasinn_runtime.lower.classic_calls import BOTTOM_PC, CALLS, WIDE_CALLS, begin
 from wasinn_runtime.lower.classic_control import (
     CONTROL,
     WIDE,
@@ -41,6 +41,7 @@ from wasinn_runtime.lower.threaded import (
     entry_stacks,
     leave_entry,
     trap_handlers,
+    unless_handed_over,
 )
 from wasinn_runtime.lower.units import preamble
 from wasinn_runtime.lower.writer import GLOBAL, INVARIANT, STATE, FunctionWriter
@@ -527,7 +528,7 @@ def classic_unit() -> str:
                 versions = by_byte.get(byte, [illegal])
                 listed.append(versions[state] if len(versions) > state else flush[state - 1])
         unit.table(symbol, listed, "")
-    declared = "declare ptr @wasinn_catch(ptr, ptr, ptr)"
+    declared = "declare ptr @wasinn_catch(ptr, ptr, ptr, i64)"
     return "\n".join(
         (
             preamble(),
@@ -546,7 +547,7 @@ def _run() -> str:
     bottom = ["ptr null"] * Code.WORDS
     bottom[Code.HANDLERS // 8] = f"ptr @{PLAIN_SYMBOL}"
     w = FunctionWriter(
-        f"define void @{CLASSIC.run_symbol}(ptr %function, ptr %vm, ptr %slots) #0 "
+        f"define void @{CLASSIC.run_symbol}(ptr %function, ptr %vm, ptr %slots, i64 %jumps) #0 "
         "personality ptr @__gcc_personality_v0"
     )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
@@ -560,7 +561,7 @@ def _run() -> str:
     params = w.let(f"shl i64 {w.load_field(code, Header.PARAM_CELLS, 'i64', INVARIANT)}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr {fp}, ptr %slots, i64 {params}, i1 false)")
     for word, value in (
-        (Frame.PC, f"@{name}.bottom.pc"),
+        (Frame.PC, w.let(f"getelementptr i8, ptr @{BOTTOM_PC}, i64 %jumps")),
         (Frame.FP, fp),
         (Frame.VM, "%vm"),
         (Frame.MEM, "null"),
@@ -588,6 +589,7 @@ def _run() -> str:
     listed = ", ".join(f"{t} {values[register]}" for register, t in CLASSIC.registers)
     w.do(f"invoke preserve_nonecc void @{name}_begin({listed}) to label %fine unwind label %thrown")
     w.label("fine")
+    unless_handed_over(w, store)
     results = w.let(f"shl i64 {w.load_field(code, Header.RESULT_CELLS, 'i64', INVARIANT)}, 3")
     w.do(f"call void @llvm.memmove.p0.p0.i64(ptr %slots, ptr {fp}, i64 {results}, i1 false)")
     leave_entry(w, places, before)
@@ -597,7 +599,7 @@ def _run() -> str:
         (
             w.finish(),
             first.finish(),
-            f"@{name}.bottom.pc = internal constant i8 {_DONE}",
+            f"@{BOTTOM_PC} = internal constant [2 x i8] [i8 {_DONE}, i8 {_DONE}]",
             f"@{BOTTOM_SYMBOL} = internal constant [{Code.WORDS} x ptr] [{', '.join(bottom)}]",
         )
     )

@@ -314,7 +314,7 @@ go:
   %array_p = getelementptr i8, ptr %function, i64 {FuncRef.ARRAY}
   %array = load ptr, ptr %array_p
   %slots = getelementptr i8, ptr %act, i64 {Activation.SLOTS}
-  call void %array(ptr %entry, ptr %vm, ptr %slots)
+  call void %array(ptr %entry, ptr %vm, ptr %slots, i64 0)
   br label %ended
 ended:
   %status = phi i32 [ %again, %prepare ], [ 1, %refuse ], [ 0, %go ]
@@ -327,11 +327,13 @@ ended:
   store volatile ptr %values, ptr %values_p
   store volatile ptr %control, ptr %control_p
   store volatile ptr %runs, ptr %runs_p
+  %tail_p = getelementptr i8, ptr %store, i64 {StoreContext.TAIL_ENTRY}
+  store volatile ptr null, ptr %tail_p ; a stop may have come before it was taken
   ret i32 %status
 }}
 
 ; Array entry of a function written in Python.
-define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) uwtable {{
+define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots, i64 %jumps) uwtable {{
   %token_p = getelementptr i8, ptr %entry, i64 {CodeEntry.TOKEN}
   %token = load i64, ptr %token_p
   %store = load ptr, ptr %context
@@ -342,11 +344,11 @@ define void @wasinn_host_call(ptr %entry, ptr %context, ptr %slots) uwtable {{
 
 ; Array entry of a function that nobody called yet: Python makes it ready and puts its entries in
 ; place of this one.
-define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots) uwtable {{
+define void @wasinn_prepare(ptr %entry, ptr %vm, ptr %slots, i64 %jumps) uwtable {{
   call void @wasinn_make_ready(ptr %entry, ptr %vm)
   %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
   %array = load ptr, ptr %array_p
-  tail call void %array(ptr %entry, ptr %vm, ptr %slots)
+  tail call void %array(ptr %entry, ptr %vm, ptr %slots, i64 %jumps)
   ret void
 }}
 
@@ -380,7 +382,7 @@ find:
   %missing = icmp eq ptr %way, null
   br i1 %missing, label %ask, label %go
 go:
-  call void %way(ptr %code, ptr %vm, ptr %slots)
+  call void %way(ptr %code, ptr %vm, ptr %slots, i64 0)
   ret i32 1
 ask:
   %store = load ptr, ptr %vm

@@ -19,6 +19,7 @@ from wasinn_runtime.abi.layout import (
     FuncRef,
     StoreContext,
     TagDef,
+    VMContext,
 )
 from wasinn_runtime.spec.traps import TrapCode
 
@@ -31,6 +32,7 @@ EXCEPTION_SYMBOLS = (
     "wasinn_caught",
     "wasinn_throw",
     "wasinn_switch",
+    "wasinn_jump",
 )
 EXCEPTION_CORE_SYMBOLS = (
     *EXCEPTION_SYMBOLS,
@@ -62,6 +64,17 @@ _SWITCH = {
         f"ldr x16, [x15, #{CodeEntry.NATIVE}]; br x16"
     ),
 }
+# To the function that an interpreter left for its caller to call.
+_JUMP = {
+    "x86_64": (
+        f"movq {VMContext.STORE}(%r13), %r11; movq {StoreContext.TAIL_CONTEXT}(%r11), %r13; "
+        f"jmpq *{CodeEntry.JUMP}(%r10)"
+    ),
+    "aarch64": (
+        f"ldr x16, [x20, #{VMContext.STORE}]; ldr x20, [x16, #{StoreContext.TAIL_CONTEXT}]; "
+        f"ldr x16, [x15, #{CodeEntry.JUMP}]; br x16"
+    ),
+}
 
 
 def exceptions_ir(machine: str) -> str:
@@ -73,12 +86,19 @@ def exceptions_ir(machine: str) -> str:
     cell, saved = ExceptionCell, _SAVED[machine]
     return f"""
 declare i32 @__gcc_personality_v0(...)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 declare i32 @_Unwind_ForcedUnwind(ptr, ptr, ptr)
 declare i64 @_Unwind_GetRegionStart(ptr)
 
 ; A tail call to another instance's function: its context must be in place, the arguments are.
 define void @wasinn_switch() naked noinline {{
   call void asm sideeffect "{_SWITCH[machine]}", ""()
+  unreachable
+}}
+
+; A tail call that an interpreter left: its context must be in place.
+define void @wasinn_jump() naked noinline {{
+  call void asm sideeffect "{_JUMP[machine]}", ""()
   unreachable
 }}
 
@@ -199,18 +219,43 @@ define void @wasinn_throw(ptr %store, ptr %cell) noreturn noinline uwtable {{
   unreachable
 }}
 
-; For interpreters: call an array entry; null, or the exception that came instead of results.
-define ptr @wasinn_catch(ptr %entry, ptr %vm, ptr %slots) uwtable
+; For interpreters: call an array entry, and make the tail calls that it leaves. Null, or the
+; exception that came instead of results; those take %bytes, or less.
+define ptr @wasinn_catch(ptr %entry, ptr %vm, ptr %slots, i64 %bytes) uwtable
   personality ptr @__gcc_personality_v0 {{
-  %array_p = getelementptr i8, ptr %entry, i64 {CodeEntry.ARRAY}
+begin:
+  %store = load ptr, ptr %vm
+  %tail_p = getelementptr i8, ptr %store, i64 {StoreContext.TAIL_ENTRY}
+  %context_p = getelementptr i8, ptr %store, i64 {StoreContext.TAIL_CONTEXT}
+  %exchange = getelementptr i8, ptr %store, i64 {StoreContext.EXCHANGE}
+  br label %call
+call:
+  %callee = phi ptr [ %entry, %begin ], [ %tail, %again ]
+  %context = phi ptr [ %vm, %begin ], [ %tail_context, %again ]
+  %place = phi ptr [ %slots, %begin ], [ %exchange, %again ]
+  %array_p = getelementptr i8, ptr %callee, i64 {CodeEntry.ARRAY}
   %array = load ptr, ptr %array_p
-  invoke void %array(ptr %entry, ptr %vm, ptr %slots) to label %fine unwind label %pad
+  invoke void %array(ptr %callee, ptr %context, ptr %place, i64 1)
+    to label %fine unwind label %pad
 fine:
+  %tail = load ptr, ptr %tail_p
+  %over = icmp eq ptr %tail, null
+  br i1 %over, label %look, label %again
+again:
+  store ptr null, ptr %tail_p
+  %tail_context = load ptr, ptr %context_p
+  br label %call
+look:
+  %there = icmp eq ptr %place, %slots
+  br i1 %there, label %done, label %copy
+copy:
+  call void @llvm.memcpy.p0.p0.i64(ptr %slots, ptr %exchange, i64 %bytes, i1 false)
+  br label %done
+done:
   ret ptr null
 pad:
   %landed = landingpad {{ ptr, i32 }} cleanup
   %cell = extractvalue {{ ptr, i32 }} %landed, 0
-  %store = load ptr, ptr %vm
   call void @back_in_guest(ptr %store)
   ret ptr %cell
 }}

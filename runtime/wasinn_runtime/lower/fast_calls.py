@@ -23,7 +23,7 @@ from wasinn_runtime.spec.types import ValType
 
 __all__ = ["CALL_DECLARATIONS", "add_calls"]
 
-CALL_DECLARATIONS = "declare ptr @wasinn_catch(ptr, ptr, ptr)"
+CALL_DECLARATIONS = "declare ptr @wasinn_catch(ptr, ptr, ptr, i64)"
 _FUNCREF = ValType.FUNCREF
 
 
@@ -122,7 +122,16 @@ def _tail_call(find: Callable[[Body], _Callee], outside: str, b: Body) -> None:
 
 def _tail_outside(find: Callable[[Body], _Callee], result: str, b: Body) -> None:
     callee = find(b)
-    end = b.slot()
+    size = b.word()
+    end = b.let(f"getelementptr i8, ptr {b.at['fp']}, i64 {size}")
+    back = b.load_field(b.at["cs"], ControlFrame.PC, "ptr", STATE)
+    jumps = b.let(f"icmp eq ptr {back}, getelementptr (i8, ptr @{FAST.done_symbol}.code, i64 8)")
+
+    def put(place: str) -> None:
+        source = b.at["fp"]
+        b.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {place}, ptr {source}, i64 {size}, i1 false)")
+
+    b.hand_over(callee.entry, callee.context, jumps, put)
     # Whatever comes out of it passes the function by: at %pc no try begins.
     _call_native(b, callee, b.at["fp"], end, result, "%pc")
     b.leave()
@@ -137,8 +146,10 @@ def _call_native(b: Body, callee: _Callee, slots: str, end: str, result: str, af
     current_at = b.field(store, StoreContext.CURRENT)
     current = b.let(f"load ptr, ptr {current_at}, {STATE}")
     b.save_stacks(end)
-    callees = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}"
-    cell = b.let(f"call ptr @wasinn_catch({callees})")
+    first, after_last = (b.let(f"ptrtoint ptr {place} to i64") for place in (slots, end))
+    size = b.let(f"sub i64 {after_last}, {first}")
+    operands = f"ptr {callee.entry}, ptr {callee.context}, ptr {slots}, i64 {size}"
+    cell = b.let(f"call ptr @wasinn_catch({operands})")
     thrown, fine = b.new_label("thrown"), b.new_label("fine")
     came = b.let(f"icmp ne ptr {cell}, null")
     b.do(f"br i1 {came}, label %{thrown}, label %{fine}, {COLD}")
@@ -171,7 +182,9 @@ def _raise(b: Body) -> None:
     distance = b.let(f"load i64, ptr {b.field('%at.pc', 8)}")
     b.go(b.let(f"getelementptr i8, ptr %at.pc, i64 {distance}"))
     b.label("look")
-    native = b.let(f"icmp eq ptr %at.pc, @{FAST.done_symbol}.code")
+    pc = b.let("ptrtoint ptr %at.pc to i64")
+    distance = b.let(f"sub i64 {pc}, ptrtoint (ptr @{FAST.done_symbol}.code to i64)")
+    native = b.let(f"icmp ule i64 {distance}, 8")
     b.do(f"br i1 {native}, label %out, label %up")
     b.label("out")
     cell = b.from_register(_FUNCREF)

@@ -57,7 +57,7 @@ def loop_entry(
     unit: Container[int],
     loop: Loop,
 ) -> str:
-    """One LLVM function, ``void (CodeEntry, VMContext, slots)``, as array entries are.
+    """One LLVM function, an array entry that begins at a loop.
 
     Args:
         module, layout, places, index, body, unit: as for ``lower_function``.

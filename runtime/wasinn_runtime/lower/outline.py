@@ -54,13 +54,13 @@ def escaping_functions(module: ParsedModule) -> list[int]:
     return sorted(found)
 
 
-def trampoline_names(ty: FuncType) -> tuple[str, str]:
-    """Symbols of a signature's two adapters: slots to typed arguments, and back."""
+def trampoline_names(ty: FuncType) -> tuple[str, str, str]:
+    """Symbols of a signature's adapters; see ``machine.native.Trampolines``."""
     letters = {"i32": "i", "i64": "l", "float": "f", "double": "d", "ptr": "p"}
     letters["<16 x i8>"] = "v"
     sides = ["".join(letters[LLVM_TYPE[t]] for t in side) for side in (ty.params, ty.results)]
     name = f"{sides[0]}_{sides[1]}"
-    return f"wasinn_enter_{name}", f"wasinn_spill_{name}"
+    return f"wasinn_enter_{name}", f"wasinn_spill_{name}", f"wasinn_jump_{name}"
 
 
 def callees(body: Body) -> set[int]:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
-from wasinn_runtime.lower.writer import INVARIANT, STATE, FunctionWriter
+from wasinn_runtime.lower.writer import COLD, INVARIANT, STATE, FunctionWriter
 from wasinn_runtime.spec.traps import TrapCode
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "leave_entry",
     "trap_handlers",
     "trap_unit",
+    "unless_handed_over",
 ]
 
 # Handlers must be unwindable, as all frames of guests; they need no check of the stack's end, since
@@ -273,6 +274,33 @@ class Handler(FunctionWriter):
         self.check_room(code, at["fp"], at["cs"])
         self._enter(store, entry, code, at["fp"], at["cs"], context, same_instance)
 
+    def hand_over(
+        self, entry: str, context: str, caller_jumps: str, put: Callable[[str], None]
+    ) -> None:
+        """Leave a tail call of what else runs to the native caller, if that can make it.
+
+        Otherwise go on in a new block. Without this, functions of several tiers that jump to each
+        other would leave a native frame each time.
+
+        Args:
+            entry, context: as for ``tail_call``.
+            caller_jumps: i1: the function was called natively, by who makes tail calls.
+            put: writes the copying of the arguments to an address.
+        """
+        jump = self.load_field(entry, CodeEntry.JUMP, "ptr", STATE)
+        is_open = self.let(f"icmp ne ptr {jump}, null")
+        both = self.let(f"and i1 {is_open}, {caller_jumps}")
+        over, here = self.new_label("over"), self.new_label("here")
+        self.do(f"br i1 {both}, label %{over}, label %{here}")
+        self.label(over)
+        store = self.store_context()
+        put(self.field(store, StoreContext.EXCHANGE))
+        self.do(f"store ptr {entry}, ptr {self.field(store, StoreContext.TAIL_ENTRY)}, {STATE}")
+        place = self.field(store, StoreContext.TAIL_CONTEXT)
+        self.do(f"store ptr {context}, ptr {place}, {STATE}")
+        self.do("ret void")  # to the way in
+        self.label(here)
+
     def leave(self) -> None:
         """End the block by returning to the caller; results are at fp already."""
         cs, store = self.at["cs"], self.store_context()
@@ -298,11 +326,12 @@ def entry_unit(interpreter: Interpreter) -> str:
     """The array entry of all functions that an interpreter runs, and its way back.
 
     It takes arguments from the caller's slots to the value stack, which may be elsewhere, and the
-    results back. ``StoreContext.CURRENT`` is what it was when it returns.
+    results back. ``StoreContext.CURRENT`` is what it was when it returns. The lowest control frame
+    goes on at ``<name>_done.code``, or a word after it where the caller makes tail calls.
     """
     name, run = interpreter.name, interpreter.run_symbol
     w = FunctionWriter(
-        f"define void @{run}(ptr %function, ptr %vm, ptr %slots) #0 "
+        f"define void @{run}(ptr %function, ptr %vm, ptr %slots, i64 %jumps) #0 "
         "personality ptr @__gcc_personality_v0"
     )
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
@@ -318,7 +347,8 @@ def entry_unit(interpreter: Interpreter) -> str:
     memory = w.let(f"getelementptr i8, ptr %vm, i64 {offset}")
     base = w.let(f"load ptr, ptr {memory}, {INVARIANT}")
     after = w.field(control, ControlFrame.PC)
-    w.do(f"store ptr @{interpreter.done_symbol}.code, ptr {after}")
+    back = w.let(f"getelementptr ptr, ptr @{interpreter.done_symbol}.code, i64 %jumps")
+    w.do(f"store ptr {back}, ptr {after}")
     for field, value in (
         (ControlFrame.FP, fp),
         (ControlFrame.VM, "%vm"),
@@ -335,6 +365,7 @@ def entry_unit(interpreter: Interpreter) -> str:
     first = w.let(f"load ptr, ptr {code}")
     w.do(f"invoke preserve_nonecc void {first}({listed}) to label %fine unwind label %thrown")
     w.label("fine")
+    unless_handed_over(w, store)
     _copy_cells(w, code, Header.RESULT_CELLS, "%slots", fp)
     leave_entry(w, places, before)
     done = interpreter.done_symbol
@@ -344,7 +375,7 @@ def entry_unit(interpreter: Interpreter) -> str:
             w.finish(),
             interpreter.header(done) + " {\n  ret void\n}",
             trap_unit(interpreter),
-            f"@{done}.code = internal constant [1 x ptr] [ptr @{done}]",
+            f"@{done}.code = internal constant [2 x ptr] [ptr @{done}, ptr @{done}]",
         )
     )
 
@@ -359,8 +390,18 @@ def entry_stacks(w: FunctionWriter, store: str) -> tuple[dict[int, str], dict[in
     return places, before
 
 
+def unless_handed_over(w: FunctionWriter, store: str) -> None:
+    """Go on in a new block, or leave if a tail call waits: its arguments may be in the slots."""
+    pending = w.load_field(store, StoreContext.TAIL_ENTRY, "ptr", STATE)
+    waits, results = w.let(f"icmp ne ptr {pending}, null"), w.new_label("results")
+    w.do(f"br i1 {waits}, label %leave, label %{results}, {COLD}")
+    w.label(results)
+
+
 def leave_entry(w: FunctionWriter, places: dict[int, str], before: dict[int, str]) -> None:
     """Return with the stacks as they were, also (at ``thrown``) when an exception passes."""
+    w.do("br label %leave")
+    w.label("leave")
     for field, place in places.items():
         w.do(f"store ptr {before[field]}, ptr {place}, {STATE}")
     w.do("ret void")

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from wasinn_runtime.abi.layout import (
     SLOT_BYTES,
     CodeEntry,
+    StoreContext,
+    VMContext,
     slot_cells,
 )
 from wasinn_runtime.binary.code import Body
@@ -35,8 +37,12 @@ from wasinn_runtime.lower.outline import (
 )
 from wasinn_runtime.lower.ssa import lower_function, native_name
 from wasinn_runtime.lower.writer import (
+    COLD,
+    EXCHANGE,
+    INVARIANT,
     LLVM_TYPE,
     METADATA,
+    STATE,
     FunctionWriter,
 )
 from wasinn_runtime.spec.types import FuncType, ValType
@@ -64,6 +70,7 @@ declare void @wasinn_caught(ptr, ptr, i1) nounwind
 declare void @wasinn_throw(ptr, ptr) noreturn cold
 declare i32 @__gcc_personality_v0(...)
 @wasinn_switch = external global i8 ; called with whatever arguments its target takes
+@wasinn_jump = external global i8 ; called with whatever result its target has
 """
 
 # uwtable: an exception may cross any function; where nothing is thrown that costs no time.
@@ -207,12 +214,13 @@ def _declaration(module: ParsedModule, index: int, symbol: str) -> str:
 
 
 def trampoline_unit(types: Iterable[FuncType], machine: str = "") -> str:
-    """For each signature: an array entry that calls the native one, and the other way round."""
+    """For each signature the adapters between its entries; see ``machine.native.Trampolines``."""
     parts = [preamble(machine)]
     for ty in types:
-        enter, spill = trampoline_names(ty)
+        enter, spill, jump = trampoline_names(ty)
         parts.append(_enter(ty, enter))
         parts.append(_spill(ty, spill))
+        parts.append(_jump(ty, jump))
     return "\n".join(parts)
 
 
@@ -225,7 +233,7 @@ def _places(types: Sequence[ValType]) -> Iterator[tuple[ValType, int]]:
 
 
 def _enter(ty: FuncType, name: str) -> str:
-    w = FunctionWriter(f"define void @{name}(ptr %code, ptr %vm, ptr %slots) #0")
+    w = FunctionWriter(f"define void @{name}(ptr %code, ptr %vm, ptr %slots, i64 %jumps) #0")
     values = []
     for t, at in _places(ty.params):
         place = w.field("%slots", at)
@@ -258,10 +266,45 @@ def _spill(ty: FuncType, name: str) -> str:
     for (t, at), value in zip(_places(ty.params), receive(w, ty, "%vm"), strict=True):
         w.do(f"store {LLVM_TYPE[t]} {value}, ptr {w.field(slots, at)}, align 8")
     array = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.ARRAY)}")
-    w.do(f"notail call void {array}(ptr %code, ptr %vm, ptr {slots})")
+    w.do(f"notail call void {array}(ptr %code, ptr %vm, ptr {slots}, i64 1)")
+    store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
+    pending = w.field(store, StoreContext.TAIL_ENTRY)
+    entry = w.let(f"load ptr, ptr {pending}, {STATE}")
+    done, onward = w.new_label("done"), w.new_label("onward")
+    waits = w.let(f"icmp ne ptr {entry}, null")
+    w.do(f"br i1 {waits}, label %{onward}, label %{done}, {COLD}")
+    w.label(onward)
+    w.do(f"store ptr null, ptr {pending}, {STATE}")
+    _become(w, result, f"@wasinn_jump(ptr nest {entry}, ptr swiftself %vm)")
+    w.label(done)
     values = [
         w.let(f"load {LLVM_TYPE[t]}, ptr {w.field(slots, at)}, align 8")
         for t, at in _places(ty.results)
     ]
     give(w, ty, values, "%vm")
     return w.finish()
+
+
+def _jump(ty: FuncType, name: str) -> str:
+    """To a native entry, with the arguments from slots in the exchange area."""
+    result = native_result(ty)
+    w = FunctionWriter(f"define fastcc {result} @{name}(ptr nest %code, ptr swiftself %vm) #0")
+    store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
+    values = []
+    for t, at in _places(ty.params):
+        place = w.field(store, StoreContext.EXCHANGE + at)
+        values.append(w.let(f"load {LLVM_TYPE[t]}, ptr {place}, align 8, {EXCHANGE}"))
+    native = w.let(f"load ptr, ptr {w.field('%code', CodeEntry.NATIVE)}")
+    listed = arguments(w, ty, values, "%vm")
+    _become(w, result, f"{native}(ptr nest %code, ptr swiftself %vm{listed})")
+    return w.finish()
+
+
+def _become(w: FunctionWriter, result: str, callee: str) -> None:
+    """End the function by a call that takes its place."""
+    call = f"tail call fastcc {result} {callee}"
+    if result == "void":
+        w.do(call)
+        w.do("ret void")
+    else:
+        w.do(f"ret {result} {w.let(call)}")

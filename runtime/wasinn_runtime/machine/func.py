@@ -208,7 +208,7 @@ def host_references(store: Store, entries: Sequence[tuple[HostFunction, FuncType
     references = []
     at = 0
     for entry, ty in entries:
-        _, spill = store.engine.trampolines(ty)
+        spill = store.engine.trampolines(ty).spill
         cells[at + HostContext.STORE // 8] = store.context
         code = at + HostContext.BYTES // 8
         cells[code + CodeEntry.NATIVE // 8] = spill

@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from wasinn_runtime.errors import LimitExceeded
 
@@ -21,6 +21,7 @@ __all__ = [
     "THROWN",
     "Core",
     "Reservation",
+    "Trampolines",
     "address_of",
     "bar_pages",
     "buffer",
@@ -69,6 +70,20 @@ _libc.free.argtypes = [ctypes.c_void_p]
 _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+class Trampolines(NamedTuple):
+    """Addresses of the adapters between the entries of all functions of one signature.
+
+    Attributes:
+        enter: the array entry of what has a native one.
+        spill: the native entry of what has only an array one; makes tail calls that it leaves.
+        jump: from arguments in slots in the exchange area to a native entry.
+    """
+
+    enter: int
+    spill: int
+    jump: int
 
 
 class Core:

@@ -46,8 +46,8 @@ class Compiler(Protocol):
     def type_of_signature(self, number: int) -> FuncType:
         """The type that has this number."""
 
-    def trampolines(self, ty: FuncType) -> tuple[int, int]:
-        """Addresses of the ways into and out of guest code for a signature."""
+    def trampolines(self, ty: FuncType) -> native.Trampolines:
+        """The adapters between the entries of functions of a signature."""
 
     def describe_address(self, pc: int) -> str | None:
         """Which guest function a code address lies in."""
