@@ -59,9 +59,9 @@ class Wasinn:
         return self._ran(["bash", "-c", f"{function}\n{line}"], b"", given, cwd)
 
     def start(self, *words: str | os.PathLike[str]) -> subprocess.Popen[bytes]:
-        """Starts it in a process group of its own, without waiting."""
+        """Starts it without waiting; Ctrl-C ends it even if these tests run in the background."""
         return subprocess.Popen(
-            [*COMMAND, *_texts(words)],
+            ["env", "--default-signal=INT", *COMMAND, *_texts(words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -159,7 +159,10 @@ def test_keyboard_interrupt(wasinn: Wasinn, wat: Wat) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"line!\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert (process.returncode, out, err) == (130, b"", b"wasinn: interrupted\n")
 
 
