@@ -91,6 +91,11 @@ def _set_options() -> None:
     # On x86-64, LLVM turns a choice between a loaded value and another into a branch around the
     # load, even where the load is volatile, and with it goes the trap.
     llvm.set_option("wasinn", "-x86-cmov-converter-force-mem-operand=false")
+    # Guests often are interpreters themselves, or parsers: one switch in a loop. Its way back is
+    # short enough to be repeated in each case, so that each has a jump, and a prediction, less.
+    llvm.set_option("wasinn", "-tail-dup-size=8")
+    # Whether a small loop straddles two fetches would otherwise be an accident, worth up to half.
+    llvm.set_option("wasinn", "-align-loops=32")
 
 
 def _machine(target: Target, opt_level: int) -> Any:
