@@ -105,6 +105,7 @@ def drop_and_take(b: Body) -> None:
         b.join(forked)
         b.label(label)
         kept = [b.pop(_I64) for _ in range(count)]
+        b.spill(1)  # one at least is dropped, what lies below it stays
         top = b.place_below(-len(b.cells))
         b.move_stack(minus(b, top, size))
         b.cells = kept
