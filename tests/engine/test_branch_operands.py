@@ -1,6 +1,7 @@
 """Branches that take values with them past others: what waits below the block must be left alone.
 
-Modes keep the topmost operands in registers, how many depends on what came before.
+Modes keep the topmost operands in registers, so each value is one instruction's: more would put
+those below into memory, where a branch finds them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from wasinn_runtime import Func, Instance
 
 Build = Callable[..., Instance]
 
-_WAIT, _DROP, _CARRY = 100, 200, 300
 _BRANCHES = {
     "br": "(br 0)",
     "br_if": "(br_if 0 (local.get 0)) unreachable",
@@ -22,24 +22,26 @@ _BRANCHES = {
 }
 
 
-def _values(first: int, count: int, wide: bool) -> str:
-    values = (f"(i32.add (local.get 0) (i32.const {first + n}))" for n in range(count))
-    return " ".join(f"(i32x4.splat {v})" if wide else v for v in values)
-
-
 def _function(branch: str, waiting: int, dropped: int, carried: int, wide: bool) -> str:
-    """Values wait, a block drops some and carries others; all that are left are results."""
+    """Values wait, a block drops some and carries others; what is left is what comes back."""
     ty = "v128" if wide else "i32"
-    inner = f"{_values(_DROP, dropped, wide)} {_values(_CARRY, carried, wide)} {_BRANCHES[branch]}"
-    left = waiting + carried
-    keep = " ".join(f"(local.set {n + 1})" for n in reversed(range(left)))
+    count, left = waiting + dropped + carried, waiting + carried
+    first = count + 1 if wide else 1  # the parameters themselves, or vectors of them
+    vectors = " ".join(
+        f"(local.set {first + n} (i32x4.splat (local.get {1 + n})))" for n in range(count * wide)
+    )
+    values = [f"(local.get {first + n})" for n in range(count)]
+    kept = first + count
+    keep = " ".join(f"(local.set {kept + n})" for n in reversed(range(left)))
     lane = "(i32x4.extract_lane 3 {})" if wide else "{}"
-    results = " ".join(lane.format(f"(local.get {n + 1})") for n in range(left))
+    results = " ".join(lane.format(f"(local.get {kept + n})") for n in range(left))
     return f"""
-      (func (export "{waiting} {dropped} {carried}") (param i32) (result {"i32 " * left})
-        (local {f"{ty} " * left})
-        {_values(_WAIT, waiting, wide)}
-        (block (result {f"{ty} " * carried}) {inner})
+      (func (export "{waiting} {dropped} {carried}")
+        (param i32 {"i32 " * count}) (result {"i32 " * left})
+        (local {f"{ty} " * (count * wide + left)})
+        {vectors}
+        {" ".join(values[:waiting])}
+        (block (result {f"{ty} " * carried}) {" ".join(values[waiting:])} {_BRANCHES[branch]})
         {keep} {results})"""
 
 
@@ -47,11 +49,14 @@ def _function(branch: str, waiting: int, dropped: int, carried: int, wide: bool)
 @pytest.mark.parametrize("branch", _BRANCHES)
 def test_what_waits_below_a_branch_stays(build: Build, branch: str, wide: bool) -> None:
     cases = list(product(range(4), repeat=3))
-    exports = build(f"(module {' '.join(_function(branch, *case, wide) for case in cases)})").exports
-    for waiting, dropped, carried in cases:
+    functions = " ".join(_function(branch, *case, wide) for case in cases)
+    exports = build(f"(module {functions})").exports
+    for number, (waiting, dropped, carried) in enumerate(cases):
         function = exports[f"{waiting} {dropped} {carried}"]
         assert isinstance(function, Func)
-        wanted = [_WAIT + 1 + n for n in range(waiting)] + [_CARRY + 1 + n for n in range(carried)]
-        got = function(1)
-        given = list(got) if isinstance(got, tuple) else [] if got is None else [got]
-        assert given == wanted, f"{waiting} wait, {dropped} are dropped, {carried} carried"
+        # Others in each call: what an earlier one left in memory must not do.
+        given = [100 * number + n for n in range(waiting + dropped + carried)]
+        got = function(1, *given)
+        results = list(got) if isinstance(got, tuple) else [] if got is None else [got]
+        wanted = given[:waiting] + given[waiting + dropped :]
+        assert results == wanted, f"{waiting} wait, {dropped} are dropped, {carried} carried"
