@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from tests.differential.cases import SOURCES, Case, Unusable, module_of
 from tests.differential.check import Verdict, VerdictKind, check_module, common_features
-from tests.differential.pool import run_cases
+from tests.differential.pool import code_cache, run_cases
 from tests.differential.shrink import kind_of, shrunken, verdict_of_file
 from wasinn_runtime.engines.modes import MODES
 from wasinn_runtime.spec.features import parse_features
@@ -31,6 +31,11 @@ Examples:
 
 _mode = click.option(
     "--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only these; all by default."
+)
+_cache = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep compiled code here, so that the next run need not build interpreters.",
 )
 
 
@@ -54,11 +59,7 @@ def _cases(
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep each module that shows a difference here.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Keep compiled code here, so that the next run need not build interpreters.",
-)
+@_cache
 @click.option("--shrink", default=0, show_default=True, help="Tries to make each smaller.")
 @click.pass_context
 def main(
@@ -98,13 +99,15 @@ def main(
         run_cases(cases, chosen, jobs, tell, cache)
     for case, verdict in findings if out is not None else ():
         assert out is not None
-        _keep(out, case, verdict, chosen, shrink)
+        _keep(out, case, verdict, chosen, shrink, cache or code_cache())
     kinds = ", ".join(f"{tally[kind.value]} {kind.value}" for kind in VerdictKind)
     click.echo(f"{count} modules, {steps} steps, {', '.join(chosen)}: {kinds}")
     raise SystemExit(1 if findings else 0)
 
 
-def _keep(out: Path, case: Case, verdict: Verdict, modes: tuple[str, ...], shrink: int) -> None:
+def _keep(
+    out: Path, case: Case, verdict: Verdict, modes: tuple[str, ...], shrink: int, cache: Path
+) -> None:
     """The module and beside it what it shows."""
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -113,7 +116,7 @@ def _keep(out: Path, case: Case, verdict: Verdict, modes: tuple[str, ...], shrin
         click.echo(f"{case.label}: {error}", err=True)
         return
     if shrink:
-        data = shrunken(data, verdict, case.seed, modes, shrink)
+        data = shrunken(data, verdict, case.seed, modes, shrink, cache)
     (out / f"{case.label}.wasm").write_bytes(data)
     (out / f"{case.label}.txt").write_text(f"{verdict.why}\n", encoding="utf-8")
 
@@ -122,9 +125,10 @@ def _keep(out: Path, case: Case, verdict: Verdict, modes: tuple[str, ...], shrin
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--seed", default=0, show_default=True, help="The one that it was found with.")
 @_mode
-def replay(file: Path, seed: int, modes: tuple[str, ...]) -> None:
+@_cache
+def replay(file: Path, seed: int, modes: tuple[str, ...], cache: Path | None) -> None:
     """Run one module's file."""
-    verdict = verdict_of_file(file, seed, modes or MODES)
+    verdict = verdict_of_file(file, seed, modes or MODES, cache)
     click.echo(f"{verdict.kind.value} {verdict.why}")
     raise SystemExit(verdict.is_finding)
 
@@ -134,13 +138,14 @@ def replay(file: Path, seed: int, modes: tuple[str, ...]) -> None:
 @click.option("--seed", default=0)
 @click.option("--kind", required=True)
 @_mode
-def still(file: Path, seed: int, kind: str, modes: tuple[str, ...]) -> None:
+@_cache
+def still(file: Path, seed: int, kind: str, modes: tuple[str, ...], cache: Path | None) -> None:
     """Exit with 0 if the module shows that kind of finding (for ``wasm-tools shrink``)."""
     chosen = modes or MODES
     if kind.startswith(VerdictKind.CRASHED.value):
-        verdict = verdict_of_file(file, seed, chosen)
+        verdict = verdict_of_file(file, seed, chosen, cache)
     else:  # without another process, which would take most of the time
-        verdict = check_module(file.read_bytes(), seed, chosen)
+        verdict = check_module(file.read_bytes(), seed, chosen, cache)
     raise SystemExit(not verdict.is_finding or kind_of(verdict) != kind)
 
 

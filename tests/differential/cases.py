@@ -1,7 +1,8 @@
 """Where the modules come from: a case is a source and a seed, and gives the same bytes each time.
 
 ``smith`` asks wasm-tools for a random valid module, ``mutate`` for a change of such a module, and
-``table`` is our own generator from the opcode table. Nothing is run here.
+``table`` is our own generator from the opcode table. None depends on which NaN arithmetic gives.
+Nothing is run here.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from pathlib import Path
 
 import wasmtime
 
+from tests.differential.nans import canonical_nans
 from tests.differential.table_modules import table_module
-from wasinn_runtime.binary.code import decode_body
-from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.errors import Internal, Invalid, Malformed
 from wasinn_runtime.spec.features import ALL_FEATURES
 
-__all__ = ["COMPARABLE", "SOURCES", "Case", "Unusable", "module_of", "resizes_floats", "wasm_tools"]
+__all__ = ["COMPARABLE", "SOURCES", "Case", "Unusable", "module_of", "wasm_tools"]
 
 SOURCES = ("smith", "mutate", "table")
 # What can not be compared: relaxed instructions give what the machine likes, legacy exceptions
@@ -54,9 +54,6 @@ _OTHER_SWITCHES = (
     *("custom_descriptors_enabled", "compact_imports_enabled"),
     "shared_everything_threads_enabled",
 )
-# Arithmetic whose NaN may be any of several. Smith makes each canonical at once but those that
-# bring a float to another width (``resizes_floats``).
-_MANY_NANS = {"float", "float1", "minmax", "round", "resize"}
 
 
 class Unusable(Exception):
@@ -89,9 +86,9 @@ def module_of(case: Case) -> bytes:
         Unusable: this seed gives none.
     """
     if case.source == "smith":
-        return _smith(case.seed, case.features, floats=True)
+        return _with_canonical_nans(_smith(case.seed, case.features), case.features)
     if case.source == "mutate":
-        return _mutated(case.seed, case.features)
+        return _with_canonical_nans(_mutated(case.seed, case.features), case.features)
     if case.source == "table":
         return table_module(case.seed, case.features)
     return Path(case.source).read_bytes()
@@ -126,12 +123,10 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return folder
 
 
-def _settings(rng: random.Random, features: frozenset[str], floats: bool) -> dict[str, object]:
+def _settings(rng: random.Random, features: frozenset[str]) -> dict[str, object]:
     """Small modules of few, full functions whose memory accesses are often in bounds."""
     settings: dict[str, object] = {
-        "allow_floats": floats,
         "allow_start_export": rng.random() < 0.2,
-        "canonicalize_nans": True,
         "export_everything": True,
         "generate_custom_sections": False,
         "max_data_segments": 4,
@@ -162,13 +157,11 @@ def _settings(rng: random.Random, features: frozenset[str], floats: bool) -> dic
     return settings
 
 
-def _smith(seed: int, features: frozenset[str], floats: bool) -> bytes:
+def _smith(seed: int, features: frozenset[str]) -> bytes:
     rng = random.Random(f"smith {seed}")
     folder = _folder().name
     settings = Path(folder, "settings.json")
-    named = {
-        name.replace("_", "-"): value for name, value in _settings(rng, features, floats).items()
-    }
+    named = {name.replace("_", "-"): value for name, value in _settings(rng, features).items()}
     settings.write_text(json.dumps(named), encoding="utf-8")
     given = [f"--config={settings}", f"--available-imports={folder}/imports.wasm"]
     entropy = rng.randbytes(rng.choice([2000, 6000, 20000]))
@@ -176,9 +169,9 @@ def _smith(seed: int, features: frozenset[str], floats: bool) -> bytes:
 
 
 def _mutated(seed: int, features: frozenset[str]) -> bytes:
-    """A module without floating point arithmetic, changed some times."""
+    """A module of smith's, changed some times."""
     rng = random.Random(f"mutate {seed}")
-    data = _smith(seed, features, floats=False)
+    data = _smith(seed, features)
     changes = 0
     for _ in range(6):
         try:
@@ -190,26 +183,19 @@ def _mutated(seed: int, features: frozenset[str]) -> bytes:
             break
     if not changes:
         raise Unusable("no mutation applies")
-    if _has_arithmetic_on_floats(data, features):
-        raise Unusable("arithmetic on floats came in, whose NaNs may differ")
     return data
 
 
-def _has_arithmetic_on_floats(data: bytes, features: frozenset[str]) -> bool:
+def _with_canonical_nans(data: bytes, features: frozenset[str]) -> bytes:
+    """The same module, whatever NaNs it makes: smith's own way leaves some instructions out.
+
+    Raises:
+        Unusable: it uses what was not asked for, as mutations do.
+        Internal: we refuse it for another reason.
+    """
     try:
-        parsed = decode(data, "mutated", features)
-        bodies = [decode_body(parsed, number) for number in range(len(parsed.code))]
+        return canonical_nans(data, features)
     except (Malformed, Invalid) as error:
         if "needs the feature" in error.message:
             raise Unusable(error.message) from error
         raise Internal(f"a valid module is refused: {error}") from error
-    rows = {row for body in bodies for row, _, _ in body.instructions}
-    return any(row.meaning[0] in _MANY_NANS or row.name[:5] in ("f32x4", "f64x2") for row in rows)
-
-
-def resizes_floats(data: bytes) -> bool:
-    """Whether a valid module promotes or demotes floats."""
-    parsed = decode(data, "module", ALL_FEATURES)
-    bodies = (decode_body(parsed, number) for number in range(len(parsed.code)))
-    names = {row.name.partition(".")[2] for body in bodies for row, _, _ in body.instructions}
-    return any(name.startswith(("promote", "demote")) for name in names)

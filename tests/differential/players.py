@@ -208,11 +208,15 @@ class WasmtimePlayer(Player):
         self._kinds: dict[str, str] = {}
 
     @staticmethod
-    def engine() -> wasmtime.Engine:
-        """One with every proposal, deterministic where a proposal leaves a choice."""
+    def engine(*, canonical: bool = True) -> wasmtime.Engine:
+        """One with every proposal, deterministic where a proposal leaves a choice.
+
+        Args:
+            canonical: whether the NaNs of arithmetic are canonical, or the machine's.
+        """
         config = wasmtime.Config()
         config.consume_fuel = True
-        config.cranelift_nan_canonicalization = True
+        config.cranelift_nan_canonicalization = canonical
         for feature in (
             *("exceptions", "function_references", "gc", "memory64", "multi_memory"),
             *("relaxed_simd", "relaxed_simd_deterministic", "simd", "tail_call", "threads"),

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.differential.cases import Case
 from tests.differential.check import Verdict, VerdictKind
 
-__all__ = ["run_cases"]
+__all__ = ["code_cache", "run_cases"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 # One module in all modes; LLVM needs seconds for the largest.
@@ -23,9 +23,13 @@ _TIMEOUT_S = 120.0
 
 
 @cache
-def _code_cache() -> tempfile.TemporaryDirectory[str]:
-    """For all workers, as long as this process lives."""
+def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="wasinn-differential-cache-")
+
+
+def code_cache() -> Path:
+    """A folder for the compiled code of all workers, as long as this process lives."""
+    return Path(_folder().name)
 
 
 class _Worker:
@@ -33,7 +37,7 @@ class _Worker:
 
     def __init__(self, modes: Sequence[str], cache: Path | None) -> None:
         self._modes = modes
-        self._cache = cache or Path(_code_cache().name)
+        self._cache = cache or code_cache()
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, case: Case) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["EXHAUSTED", "UNFINISHED", "Record", "Step", "difference"]
+__all__ = ["EXHAUSTED", "UNFINISHED", "Record", "Step", "common_steps", "difference"]
 
 EXHAUSTED = "trap: call stack exhausted"
 UNFINISHED = "unfinished"
@@ -46,6 +46,10 @@ class Record:
     engine: str
     steps: Sequence[Step]
 
+    def first(self, count: int) -> Record:
+        """So many of the steps."""
+        return Record(self.engine, self.steps[:count])
+
 
 def difference(reference: Record, other: Record, exactly: bool = False) -> str | None:
     """The first thing that differs, in words; None if nothing does.
@@ -76,6 +80,15 @@ def difference(reference: Record, other: Record, exactly: bool = False) -> str |
     if len(reference.steps) != len(other.steps):
         return f"{len(other.steps)} steps in {other.engine}, {len(reference.steps)} elsewhere"
     return None
+
+
+def common_steps(one: Record, other: Record) -> int:
+    """How many steps two records have before the first that differs; all if none does."""
+    for number, (mine, theirs) in enumerate(zip(one.steps, other.steps, strict=False)):
+        alone = Record(one.engine, [mine]), Record(other.engine, [theirs])
+        if difference(*alone, exactly=True) is not None:
+            return number
+    return len(one.steps)
 
 
 def _name(outcome: str, exactly: bool) -> str:

@@ -27,15 +27,19 @@ def kind_of(verdict: Verdict) -> str:
     return f"{verdict.kind.value} {' '.join(_WORDS.findall(verdict.why)[:2])}"
 
 
-def verdict_of_file(file: Path, seed: int, modes: Sequence[str]) -> Verdict:
-    """Run a module in a process of its own."""
+def verdict_of_file(
+    file: Path, seed: int, modes: Sequence[str], cache: Path | None = None
+) -> Verdict:
+    """Run a module in a process of its own; compiled code may be kept."""
     verdicts: list[Verdict] = []
     case = Case(str(file.resolve()), seed, frozenset())
-    run_cases([case], modes, 1, lambda _, verdict: verdicts.append(verdict))
+    run_cases([case], modes, 1, lambda _, verdict: verdicts.append(verdict), cache)
     return verdicts[0]
 
 
-def shrunken(data: bytes, verdict: Verdict, seed: int, modes: Sequence[str], tries: int) -> bytes:
+def shrunken(
+    data: bytes, verdict: Verdict, seed: int, modes: Sequence[str], tries: int, cache: Path
+) -> bytes:
     """The smallest module found that still shows a finding of the same kind.
 
     Args:
@@ -44,6 +48,7 @@ def shrunken(data: bytes, verdict: Verdict, seed: int, modes: Sequence[str], tri
         seed: for the arguments of its calls.
         modes: of our engine.
         tries: how many changes to try; each starts a process.
+        cache: where compiled code is kept, so that none of them builds interpreters.
     """
     with tempfile.TemporaryDirectory(prefix="wasinn-shrink-") as folder:
         whole, script = Path(folder, "whole.wasm"), Path(folder, "still.sh")
@@ -51,7 +56,7 @@ def shrunken(data: bytes, verdict: Verdict, seed: int, modes: Sequence[str], tri
         command = [sys.executable, "-m", "tests.differential", "still", "--seed", str(seed)]
         for mode in modes:
             command += ["--mode", mode]
-        command += ["--kind", kind_of(verdict)]
+        command += ["--kind", kind_of(verdict), "--cache", str(cache.resolve())]
         root = Path(__file__).resolve().parents[2]
         script.write_text(
             f'#!/bin/sh\nfile=$(realpath "$1")\ncd {shlex.quote(str(root))}\n'

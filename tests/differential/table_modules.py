@@ -13,6 +13,7 @@ from functools import cache
 
 import wasmtime
 
+from tests.differential.nans import SHAPE_OF_NANS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import ValType
 
@@ -22,8 +23,7 @@ _PAGE = 65536
 _I32, _I64, _F32, _F64 = ValType.I32, ValType.I64, ValType.F32, ValType.F64
 _V128 = ValType.V128
 _NUMBERS = (_I32, _I64, _F32, _F64)
-# Families whose result may be any of several NaNs. A function makes each canonical at once.
-_MANY_NANS = frozenset({"float", "float1", "minmax", "round", "resize"})
+# A function makes each NaN of arithmetic canonical at once.
 _CANONICAL = {
     _F32: "(func $f32 (param f32) (result f32) (select (local.get 0) (f32.const nan)"
     " (f32.eq (local.get 0) (local.get 0))))",
@@ -35,12 +35,6 @@ _CANONICAL_LANES = """
     (v128.const f32x4 nan nan nan nan) (f32x4.eq (local.get 0) (local.get 0))))
   (func $f64x2 (param v128) (result v128) (v128.bitselect (local.get 0)
     (v128.const f64x2 nan nan) (f64x2.eq (local.get 0) (local.get 0))))"""
-_ARITHMETIC_LANES = frozenset(
-    (
-        *("add", "sub", "mul", "div", "sqrt", "min", "max"),
-        *("ceil", "floor", "trunc", "nearest", "demote", "promote"),
-    )
-)
 _FLOATS = ("0", "-0", "1", "-1", "0.5", "inf", "-inf", "nan", "0x1p-149", "0x1p31", "-0x1p63")
 # Parameters and locals of every function: numbers of each type, then what loops count with.
 _LOCALS = {_I32: (0, 4, 5), _I64: (1, 6), _F32: (2, 7), _F64: (3, 8), _V128: (12,)}
@@ -117,12 +111,7 @@ class _Function:
         elif row.imm is Imm.LANES:
             lanes = " " + " ".join(str(rng.randrange(32)) for _ in range(16))
         text = f"({row.name}{lanes} {operands})"
-        shape, _, word = row.name.partition(".")
-        if row.results[0] in (_F32, _F64) and row.meaning[0] in _MANY_NANS:
-            return f"(call ${shape} {text})"
-        if shape in ("f32x4", "f64x2") and word.split("_")[0] in _ARITHMETIC_LANES:
-            return f"(call ${shape} {text})"
-        return text
+        return f"(call ${SHAPE_OF_NANS[row]} {text})" if row in SHAPE_OF_NANS else text
 
     def _conditional(self, ty: ValType, depth: int) -> str:
         condition = self.expression(_I32, depth - 1)

@@ -11,13 +11,14 @@ import wasmtime
 
 from tests.differential.cases import SOURCES, Case, module_of
 from tests.differential.check import VerdictKind, check_module
+from tests.differential.nans import canonical_nans
 from tests.differential.players import Call, WasinnPlayer, WasmtimePlayer, plan
 from tests.differential.pool import run_cases
 from tests.differential.records import EXHAUSTED, Record, Step, difference
 from tests.differential.values import shown
 from wasinn_runtime import Config, Engine
 from wasinn_runtime.binary.decoder import decode
-from wasinn_runtime.spec.features import FEATURES_2_0
+from wasinn_runtime.spec.features import ALL_FEATURES, FEATURES_2_0
 
 EVERYTHING = """
 (module
@@ -144,34 +145,46 @@ def test_a_wrong_engine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_module(data, 0, ["llvm-jit"]).kind is VerdictKind.DIFFERENT
 
 
+# Gives its NaN's bits, in the second step's result: the machine's, or the canonical one's.
+_BITS = """
+(module
+  (func (export "before") (result i32) (i32.const 5))
+  (func (export "bits") (result i64)
+    (i64.reinterpret_f64 (f64.promote_f32 (f32.const nan:0x7ffeff)))))
+"""
+
+
+def test_a_module_that_depends_on_nans_is_passed_over() -> None:
+    data = bytes(wasmtime.wat2wasm(_BITS))
+    verdict = check_module(data, 0, ["llvm-jit"])
+    assert verdict.kind is VerdictKind.UNUSABLE
+    assert "NaN" in verdict.why
+    made_canonical = check_module(canonical_nans(data, ALL_FEATURES), 0, ["llvm-jit"])
+    assert made_canonical.kind is VerdictKind.SAME
+
+
 @pytest.mark.parametrize(
-    ("body", "kind"),
-    [
-        ("f64.promote_f32 (f32.const nan:0x7ffeff)", VerdictKind.UNUSABLE),
-        (
-            "f64x2.extract_lane 0 (f64x2.promote_low_f32x4 (v128.const f32x4 nan:0x7ffeff 0 0 0))",
-            VerdictKind.UNUSABLE,
-        ),
-        ("f64.promote_f32 (f32.const 0.5)", VerdictKind.SAME),
-    ],
+    ("name", "kind"), [("before", VerdictKind.DIFFERENT), ("bits", VerdictKind.UNUSABLE)]
 )
-def test_resized_nans_may_differ(body: str, kind: VerdictKind) -> None:
-    data = bytes(wasmtime.wat2wasm(f'(module (func (export "f") (result f64) ({body})))'))
-    assert check_module(data, 0, ["llvm-jit"], any_nans=True).kind is kind
-
-
-def test_modes_that_disagree_about_nans_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = '(module (func (export "f") (result f64) (f64.promote_f32 (f32.const nan:0x7ffeff))))'
+def test_what_comes_before_such_a_nan_is_compared(
+    name: str, kind: VerdictKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = WasinnPlayer.call
 
     def wrong(player: WasinnPlayer, call: Call) -> str:
-        return real(player, call) + player.name
+        return real(player, call) + ("1" if call.name == name else "")
 
     monkeypatch.setattr(WasinnPlayer, "call", wrong)
-    verdict = check_module(
-        bytes(wasmtime.wat2wasm(text)), 0, ["llvm-jit", "fast-jit"], any_nans=True
-    )
-    assert verdict.kind is VerdictKind.DIFFERENT
+    data = bytes(wasmtime.wat2wasm(_BITS))
+    assert check_module(data, 0, ["llvm-jit"]).kind is kind
+
+
+def test_a_shared_fault_about_resized_floats_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All modes have it, and only the reference does not."""
+    real = WasinnPlayer.call
+    monkeypatch.setattr(WasinnPlayer, "call", lambda *given: real(*given) + "1")
+    data = canonical_nans(bytes(wasmtime.wat2wasm(_BITS)), ALL_FEATURES)
+    assert check_module(data, 0, ["llvm-jit", "fast-jit"]).kind is VerdictKind.DIFFERENT
 
 
 def test_a_crash_is_a_finding_and_not_the_end() -> None:
