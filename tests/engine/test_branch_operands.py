@@ -60,3 +60,44 @@ def test_what_waits_below_a_branch_stays(build: Build, branch: str, wide: bool) 
         results = list(got) if isinstance(got, tuple) else [] if got is None else [got]
         wanted = given[:waiting] + given[waiting + dropped :]
         assert results == wanted, f"{waiting} wait, {dropped} are dropped, {carried} carried"
+
+
+# What an arm may do that puts operands into their places; each leaves the stack as it was.
+_ARMS = {
+    "br_table": "(br_table 0 1 0 (local.get 0))",
+    "br_if that carries": "(drop (block (result i32) (br_if 0 (i32.const 9) (local.get 0))))",
+    "br_if past others": "(drop (block (result i32) i64.const 8 (br_if 0 (i32.const 9)"
+    " (local.get 0)) drop drop i32.const 1))",
+    "br_if that returns": "(br_if 2 (i64.const 90) (i32.eq (local.get 0) (i32.const 2))) drop",
+    "br_on_null": "(drop (block (result funcref) (br_on_null 1 (global.get 0))))",
+    "loop": "(loop (br_if 0 (global.get 1)))",
+    "loop that carries": "i32.const 5 (loop (param i32) (result i32)"
+    " (br_if 0 (i32.const 3) (global.get 1)) drop) drop",
+    "br": "(br 1)",
+    "if that takes": "i32.const 5 (if (param i32) (result i32) (local.get 0) (then)) drop",
+    "call": "(drop (call $id (i32.const 3)))",
+}
+
+
+@pytest.mark.parametrize("arm", _ARMS)
+@pytest.mark.parametrize("other", [False, True], ids=["then", "else"])
+def test_constants_below_a_block_stay_whichever_way_is_gone(
+    build: Build, arm: str, other: bool
+) -> None:
+    """One arm needs them in memory, and nothing put them there on the other way."""
+    arms = f"(then) (else {_ARMS[arm]})" if other else f"(then {_ARMS[arm]})"
+    exports = build(
+        f"""
+        (module
+          (global funcref (ref.null func)) (global i32 (i32.const 0))
+          (func $id (param i32) (result i32) local.get 0)
+          (func (export "f") (param i32) (result i64) (local $long i64)
+            i64.const 70 i32.const 7 f32.const 0.5 f64.const 2
+            (block (if (local.get 0) {arms}))
+            i64.trunc_f64_s local.set $long
+            i32.trunc_f32_s i32.add i64.extend_i32_s i64.add (i64.add (local.get $long))))
+        """
+    ).exports
+    function = exports["f"]
+    assert isinstance(function, Func)
+    assert [function(given) for given in (0, 1, 0, 1)] == [79] * 4

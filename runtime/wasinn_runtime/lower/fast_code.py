@@ -223,9 +223,11 @@ class Walk:
         """Put the operands from a cell of the stack up into their own slots.
 
         Args:
-            constants: also those that are constants.
+            constants: also those that are constants, from the innermost block up. Below it they
+                stay constants: not every way to its end comes by here.
         """
         stack = self.stack
+        lowest = self.blocks[-1].height if constants else len(stack)
         offset = self.base + SLOT_BYTES * first
         for position in range(first, len(stack)):
             entry = stack[position]
@@ -236,12 +238,18 @@ class Walk:
                     stack[position] = offset
                 elif entry > REST:
                     self.spill(-1 - entry)
-                elif entry <= _CONSTANTS and constants:
+                elif entry <= _CONSTANTS and position >= lowest:
                     self.copy_to(entry, offset)
                     stack[position] = offset
             offset += SLOT_BYTES
         if offset > self.top:
             self.top = offset
+
+    def write_constants(self) -> None:
+        """Have the slots of operands that are constants hold them as well."""
+        for position, entry in enumerate(self.stack):
+            if entry <= _CONSTANTS:
+                self.copy_to(entry, self.own_slot(position))
 
     def keep_readers(self, offset: int, before_last: bool) -> None:
         """A local is about to change: copy it for the operands that still stand for it."""

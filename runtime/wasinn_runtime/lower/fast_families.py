@@ -67,11 +67,12 @@ def _loop(f: Walk, row: Opcode, imm: Any) -> None:
     height = len(f.stack) - cells
     f.settle(0, False)
     f.settle(height, True)
+    if f.hot:
+        f.write_constants()  # another tier may take over: everything in its place
     block = Block("loop", ty, height, f.new_label(), cells)
     f.blocks.append(block)
     f.place_label(block.label)
     if f.hot:
-        f.settle(0, True)  # another tier may take over here: everything in its place
         f.emit("hot", f.own_entry, f.loops + 1)
     f.loops += 1
 
@@ -111,11 +112,11 @@ def _end(f: Walk, row: Opcode, imm: Any) -> None:
 
 
 def _end_of(f: Walk, reachable: bool) -> None:
-    block = f.blocks.pop()
-    if block.kind == "func":
+    if f.blocks[-1].kind == "func":
         if reachable:
             _return_values(f)
         return
+    block = f.blocks.pop()
     if block.kind == "loop":
         if not reachable:
             dead(f)
