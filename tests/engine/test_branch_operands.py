@@ -49,7 +49,9 @@ def _function(branch: str, waiting: int, dropped: int, carried: int, wide: bool)
 @pytest.mark.parametrize("branch", _BRANCHES)
 def test_what_waits_below_a_branch_stays(build: Build, branch: str, wide: bool) -> None:
     cases = list(product(range(4), repeat=3))
-    functions = " ".join(_function(branch, *case, wide) for case in cases)
+    functions = " ".join(
+        _function(branch, waiting, dropped, carried, wide) for waiting, dropped, carried in cases
+    )
     exports = build(f"(module {functions})").exports
     for number, (waiting, dropped, carried) in enumerate(cases):
         function = exports[f"{waiting} {dropped} {carried}"]
@@ -90,6 +92,7 @@ def test_constants_below_a_block_stay_whichever_way_is_gone(
         f"""
         (module
           (global funcref (ref.null func)) (global i32 (i32.const 0))
+          (func (export "other") (param {"i64 " * 20}))
           (func $id (param i32) (result i32) local.get 0)
           (func (export "f") (param i32) (result i64) (local $long i64)
             i64.const 70 i32.const 7 f32.const 0.5 f64.const 2
@@ -98,6 +101,9 @@ def test_constants_below_a_block_stay_whichever_way_is_gone(
             i32.trunc_f32_s i32.add i64.extend_i32_s i64.add (i64.add (local.get $long))))
         """
     ).exports
-    function = exports["f"]
+    function, other_function = exports["f"], exports["other"]
     assert isinstance(function, Func)
-    assert [function(given) for given in (0, 1, 0, 1)] == [79] * 4
+    assert isinstance(other_function, Func)
+    for given in (0, 1):
+        other_function(*[-1] * 20)  # what an earlier call left in memory must not do
+        assert function(given) == 79
