@@ -28,7 +28,8 @@ from wasinn_runtime.engines.fast_interp import FastInterp  # noqa: E402
 from wasinn_runtime.lower.fast_code import Walk  # noqa: E402
 from wasinn_runtime.lower.fast_handlers import HANDLERS  # noqa: E402
 from wasinn_runtime.lower.fast_names import LABEL, NUMBERS, VECTORS_FROM  # noqa: E402
-from wasinn_runtime.lower.fast_write import FastCode, Sequences, write_code  # noqa: E402
+from wasinn_runtime.lower.fast_placed import FastCode, Handlers, place  # noqa: E402
+from wasinn_runtime.lower.fast_write import Sequences, write_code  # noqa: E402
 from wasinn_runtime.lower.threaded import Header  # noqa: E402
 
 _TARGET = _ROOT / "runtime" / "wasinn_runtime" / "lower" / "fast_sequences.py"
@@ -56,7 +57,7 @@ class _Counting:
     def __init__(self) -> None:
         self.pieces: list[tuple[_Piece, array[int], int]] = []
 
-    def write(self, walk: Walk, plain: Sequences) -> FastCode:
+    def write(self, walk: Walk, handlers: Handlers, entries: int) -> FastCode:
         numbers, words, targets = walk.numbers, walk.words, walk.targets
         walk.numbers, walk.words, walk.targets = [], [], {}
         found: list[tuple[_Piece, int]] = []
@@ -79,8 +80,8 @@ class _Counting:
             at += 1 + len(listed)
             found[-1][0].parts.append((_NAMES[number],))
             fresh = HANDLERS[_NAMES[number]].ends
-        code = write_code(walk, plain)
-        self.pieces.extend((piece, code.words, place) for piece, place in found)
+        code = place(write_code(walk, Sequences(plain=True)), handlers, entries)
+        self.pieces.extend((piece, code.words, at) for piece, at in found)
         return code
 
 
@@ -90,23 +91,21 @@ def _profile(kernel: Kernel, engine: Engine) -> list[_Piece]:
     code = module.code
     assert isinstance(code, FastInterp)
     counting = _Counting()
-    plain = code.interpreter.sequences.without()
+    handlers = code.interpreter.handlers
 
     def make_ready(index: int) -> None:
-        walk = Walk(
-            code.parsed, code.layout, code.places, code.entries.address, index, code.body(index)
-        )
+        walk = Walk(code.parsed, code.layout, code.places, index, code.body(index))
         walk.run(False)
-        code.codes[index] = made = counting.write(walk, plain)
+        code.codes[index] = made = counting.write(walk, handlers, code.entries.address)
         code.entries.interpret(index, made.address, code.interpreter.run)
 
     code.make_ready = make_ready  # type: ignore[method-assign]
     run = Instance(Store(engine), module, []).exports["run"]
     assert isinstance(run, Func)
     run(kernel.tiny_n)
-    total = sum(words[place] * len(piece.parts) for piece, words, place in counting.pieces)
-    for piece, words, place in counting.pieces:
-        piece.weight = _GROUP_WEIGHTS.get(kernel.group, 1.0) * words[place] / total
+    total = sum(words[at] * len(piece.parts) for piece, words, at in counting.pieces)
+    for piece, words, at in counting.pieces:
+        piece.weight = _GROUP_WEIGHTS.get(kernel.group, 1.0) * words[at] / total
     return [piece for piece, _, _ in counting.pieces if piece.weight]
 
 
@@ -118,7 +117,7 @@ def _read(path: Path, engine: Engine) -> list[_Piece]:
     pieces: list[_Piece] = []
     for number in range(len(code.parsed.code)):
         index = code.imported + number
-        walk = Walk(code.parsed, code.layout, code.places, 0, index, code.body(index))
+        walk = Walk(code.parsed, code.layout, code.places, index, code.body(index))
         walk.run(False)
         parts: list[tuple[str, ...]] = []
         for handler in walk.numbers:

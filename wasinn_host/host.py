@@ -515,6 +515,8 @@ class _Run:
                     value = guest.call(invoke, *values)
         except GuestExit as exit_:
             code = exit_.code
+        finally:
+            self._module.keep()
         out, err = _written(self._out), _written(self._err)
         nn_error = None if guest is None else guest.last_nn_error
         result = Result(code, out, err, value, nn_error)

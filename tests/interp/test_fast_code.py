@@ -30,7 +30,7 @@ def walked(text: str) -> list[str]:
     body = decode_body(module, 0)
     validate_function(module, 0, body)
     places = {f: i for i, f in enumerate(escaping_functions(module))}
-    walk = Walk(module, layout_of(module), places, 0, 0, body)
+    walk = Walk(module, layout_of(module), places, 0, body)
     walk.run(False)
     return [
         " ".join([_NAMES[number], *map(str, words)])

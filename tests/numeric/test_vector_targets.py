@@ -30,9 +30,10 @@ from tests.numeric.vector_cases import (
 )
 from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.elf import Object
-from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.link import link
+from wasinn_runtime.engines.linked import load, pack
 from wasinn_runtime.engines.llvm import target_for, to_object
-from wasinn_runtime.engines.place import LIBRARY
+from wasinn_runtime.engines.place import LIBRARY, Code
 from wasinn_runtime.engines.targets import (
     ARCHITECTURES,
     cpu_features,
@@ -121,7 +122,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 def loaded(image: bytes) -> Run:
     """In this process, as engines do."""
-    code = load(image, ("functions",), runtime_imports())
+    code = load(pack(link([image], ("functions",))), runtime_imports())
     addresses = (ctypes.c_uint64 * len(SUBJECTS)).from_address(code.addresses["functions"])
     functions = [ctypes.CFUNCTYPE(None, ctypes.c_void_p)(address) for address in addresses]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from typing import NamedTuple
 
 from wasinn_runtime.spec.features import FEATURES_2_0
@@ -184,6 +185,11 @@ class ParsedModule:
     data_count: int | None = None
     code: list[CodeRange] = field(default_factory=list)
     custom: list[CustomSection] = field(default_factory=list)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of the module's bytes."""
+        return sha256(self.data).digest()
 
     @cached_property
     def imported_functions(self) -> int:

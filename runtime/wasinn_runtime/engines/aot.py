@@ -103,12 +103,15 @@ class AotCode:
         """Fill the table with what may be called from outside."""
         entries.compiled_all(self._reachable, self.image.entries)
 
+    def keep(self) -> None:
+        """See ``modes.ModuleCode``: all that there is was kept before it was run."""
+
 
 def _key(module: Module) -> str:
     """Under what a module's image is in the cache."""
     parsed = module.parsed
     options = f"abi {ABI_VERSION} O{module.engine.config.opt_level} {sorted(parsed.features)}"
-    return CodeCache.key("aot", options, machine_identity(), parsed.data)
+    return CodeCache.key("aot", options, machine_identity(), parsed.digest)
 
 
 def cached_image(module: Module) -> LoadedImage | None:

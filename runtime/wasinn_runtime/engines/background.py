@@ -22,7 +22,7 @@ from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
-from wasinn_runtime.lower.outline import escaping_functions, layout_of
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
 from wasinn_runtime.valid.function import operand_types
 from wasinn_runtime.valid.validate import valid_body
@@ -57,7 +57,7 @@ class Background:
     Args:
         parsed: the module.
         opt_level: LLVM's.
-        done: a method, called in that thread with each job and its object file; its object is not
+        done: a method, called in that thread with each job and its linked code; its object is not
             kept alive.
     """
 
@@ -138,6 +138,8 @@ class _Compiler:
         self.places = {index: i for i, index in enumerate(escaping_functions(parsed))}
 
     def compile(self, functions: Sequence[int], loop: int | None) -> bytes:
+        from wasinn_runtime.engines.link import link
+        from wasinn_runtime.engines.linked import pack
         from wasinn_runtime.engines.llvm import to_object
 
         bodies = {index: valid_body(self.parsed, index) for index in functions}
@@ -146,4 +148,4 @@ class _Compiler:
         if loop is not None:
             entry = Loop(loop, lambda at: operand_types(self.parsed, hot, bodies[hot], at))
         text = group_unit(self.parsed, self.layout, self.places, bodies, entry)
-        return to_object(text, self.target, self.opt_level)
+        return pack(link([to_object(text, self.target, self.opt_level)], (ENTRIES_SYMBOL,)))

@@ -1,4 +1,4 @@
-"""From IR text to object files through the cache. LLVM is loaded only when something is compiled.
+"""From IR text to linked code through the cache. LLVM is loaded only when something is compiled.
 
 The cache's key must name LLVM and the CPU without asking LLVM, which takes longer to load than a
 small guest takes to run.
@@ -61,9 +61,10 @@ def compiled(
     parts: Sequence[str | bytes],
     write_ir: Callable[[], str],
     opt_level: int,
+    exports: Sequence[str],
     verify: bool = False,
 ) -> bytes:
-    """An object file from the cache, or compiled now.
+    """Linked code from the cache, or compiled now; for ``linked.load``.
 
     Args:
         cache: where to look and to keep it; None for neither.
@@ -71,6 +72,7 @@ def compiled(
         parts: all that decides the IR.
         write_ir: gives the IR; called only when there is no cached image.
         opt_level: LLVM's.
+        exports: symbols whose addresses are wanted; the kind and the parts decide them.
         verify: run LLVM's verifier on the IR.
     """
     key = ""
@@ -81,9 +83,11 @@ def compiled(
         if image is not None:
             return image
     text = write_ir()
+    from wasinn_runtime.engines.link import link
+    from wasinn_runtime.engines.linked import pack
     from wasinn_runtime.engines.llvm import host_target, to_object
 
-    image = to_object(text, host_target(), opt_level, verify)
+    image = pack(link([to_object(text, host_target(), opt_level, verify)], exports))
     if cache is not None:
         cache.put(key, image)
     return image

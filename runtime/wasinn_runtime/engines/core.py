@@ -11,7 +11,7 @@ from functools import cache
 
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
 from wasinn_runtime.engines.compile import compiled
-from wasinn_runtime.engines.link import load
+from wasinn_runtime.engines.linked import load
 from wasinn_runtime.errors import Internal, UsageError
 from wasinn_runtime.lower.core import CORE_SYMBOLS, RUNTIME_SYMBOLS, core_unit
 from wasinn_runtime.machine.func import DISPATCH_ADDRESS
@@ -59,8 +59,9 @@ def core() -> Core:
         # The stack limit lies in glibc's thread control block: see lower/core.py.
         raise UsageError("wasinn needs glibc; this Python uses another C library")
     cache = CodeCache(default_cache_dir() / "code")
-    image = compiled(cache, "core", [], lambda: core_unit(*_LAYOUTS[machine], machine), 2)
-    code = load(image, CORE_SYMBOLS, {})
+    layout = _LAYOUTS[machine]
+    image = compiled(cache, "core", [], lambda: core_unit(*layout, machine), 2, CORE_SYMBOLS)
+    code = load(image, {})
     libc = _libc()
     pthread_key = ctypes.c_uint()
     if libc.pthread_key_create(ctypes.byref(pthread_key), None):

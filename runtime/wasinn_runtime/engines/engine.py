@@ -11,8 +11,9 @@ from pathlib import Path
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
 from wasinn_runtime.engines.compile import compiled
 from wasinn_runtime.engines.core import core, runtime_imports, watch_interrupts
-from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.modes import DEFAULT_MODE, FEATURES_OF_MODE, MODES
+from wasinn_runtime.engines.place import Code
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import LimitExceeded, UsageError
 from wasinn_runtime.lower.outline import trampoline_names
@@ -143,8 +144,8 @@ class Engine:
 
                 return trampoline_unit(firsts)
 
-            image = self.image("trampolines", names, write_ir, 2)
-            code = load(image, names, runtime_imports())
+            image = self.image("trampolines", names, write_ir, 2, names)
+            code = load(image, runtime_imports())
             _trampoline_code.append(code)
             for symbols, group in needed.items():
                 adapters = Trampolines(*(code.addresses[symbol] for symbol in symbols))
@@ -168,7 +169,13 @@ class Engine:
             self._maps.append(function_map)
 
     def image(
-        self, kind: str, parts: Sequence[str | bytes], write_ir: Callable[[], str], opt_level: int
+        self,
+        kind: str,
+        parts: Sequence[str | bytes],
+        write_ir: Callable[[], str],
+        opt_level: int,
+        exports: Sequence[str],
     ) -> bytes:
-        """An object file from the cache, or compiled now; see ``compiled``."""
-        return compiled(self.cache, kind, parts, write_ir, opt_level, self.config.verify_ir)
+        """Linked code from the cache, or compiled now; see ``compiled``."""
+        verify = self.config.verify_ir
+        return compiled(self.cache, kind, parts, write_ir, opt_level, exports, verify)

@@ -1,7 +1,8 @@
 """Mode ``fast-interp``: functions are rewritten for threaded handlers at their first call.
 
 The handlers are made by LLVM once per machine and kept in the cache of compiled code; a module
-needs none of its own.
+needs none of its own. What a module's functions were rewritten to is kept as well, see ``kept.py``;
+what comes from there needs none of the modules that write it, so they are imported late.
 """
 
 from __future__ import annotations
@@ -9,24 +10,24 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import wasinn_runtime.lower.fast_tries  # noqa: F401  # the walk's knowledge of exceptions
 from wasinn_runtime.engines.core import interpreter_imports
+from wasinn_runtime.engines.kept import KeptCode
 from wasinn_runtime.engines.lazy import Lazy
-from wasinn_runtime.engines.link import Code, load
-from wasinn_runtime.lower.fast_body import FAST
-from wasinn_runtime.lower.fast_handlers import (
-    HANDLERS,
+from wasinn_runtime.engines.linked import load
+from wasinn_runtime.engines.place import Code
+from wasinn_runtime.lower.fast_placed import (
+    FAST,
     HOT_SYMBOL,
-    SCALAR_HANDLERS,
     TABLE_SYMBOL,
-    interpreter_unit,
-    vector_unit,
+    FastCode,
+    Handlers,
+    WrittenCode,
+    place,
 )
-from wasinn_runtime.lower.fast_names import SCALAR_SEQUENCES, VECTOR_SEQUENCES
-from wasinn_runtime.lower.fast_write import FastCode, Sequences, fast_code
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.engine import Engine
@@ -43,41 +44,48 @@ class FastInterpreter:
 
     Attributes:
         run: the array entry of everything interpreted.
-        hot: the cell for the hook of code that counts, see ``fast_moves.HOT_SYMBOL``.
-        sequences: addresses, for writing code.
+        hot: the cell for the hook of code that counts, see ``fast_moves``.
+        handlers: where they are.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._codes: list[Code] = []
-        symbols = (HOT_SYMBOL, FAST.run_symbol)
-        count = SCALAR_HANDLERS + len(SCALAR_SEQUENCES)
-        scalar = self._table(
-            "fast-interp", count, lambda: interpreter_unit(SCALAR_SEQUENCES), symbols
-        )
+        scalar = self._table("fast-interp", _scalar_unit, (HOT_SYMBOL, FAST.run_symbol))
         addresses = self._codes[0].addresses
         self.run = addresses[FAST.run_symbol]
         self.hot = ctypes.c_uint64.from_address(addresses[HOT_SYMBOL])
-        self.sequences = Sequences(scalar, self._vectors)
+        self.handlers = Handlers(scalar, self._vectors)
 
-    def _vectors(self) -> Sequence[int]:
-        count = len(HANDLERS) - SCALAR_HANDLERS + len(VECTOR_SEQUENCES)
+    def _vectors(self) -> int:
         with _lock:
-            return self._table("fast-interp-vectors", count, lambda: vector_unit(VECTOR_SEQUENCES))
+            return self._table("fast-interp-vectors", _vector_unit)
 
-    def _table(
-        self, kind: str, count: int, unit: Callable[[], str], symbols: tuple[str, ...] = ()
-    ) -> Sequence[int]:
-        """The addresses that one of the units lists."""
+    def _table(self, kind: str, unit: Callable[[], str], symbols: tuple[str, ...] = ()) -> int:
+        """The address of the table of one of the units."""
 
         def write_ir() -> str:
             print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
             return unit()
 
-        image = self._engine.image(kind, [], write_ir, _OPT_LEVEL)
-        code = load(image, (TABLE_SYMBOL, *symbols), interpreter_imports())
+        image = self._engine.image(kind, [], write_ir, _OPT_LEVEL, (TABLE_SYMBOL, *symbols))
+        code = load(image, interpreter_imports())
         self._codes.append(code)
-        return (ctypes.c_uint64 * count).from_address(code.addresses[TABLE_SYMBOL])[:]
+        return code.addresses[TABLE_SYMBOL]
+
+
+def _scalar_unit() -> str:
+    from wasinn_runtime.lower.fast_handlers import interpreter_unit
+    from wasinn_runtime.lower.fast_names import SCALAR_SEQUENCES
+
+    return interpreter_unit(SCALAR_SEQUENCES)
+
+
+def _vector_unit() -> str:
+    from wasinn_runtime.lower.fast_handlers import vector_unit
+    from wasinn_runtime.lower.fast_names import VECTOR_SEQUENCES
+
+    return vector_unit(VECTOR_SEQUENCES)
 
 
 _lock = threading.RLock()
@@ -96,25 +104,35 @@ class FastInterp(Lazy):
     """A module's functions, each rewritten at its first call."""
 
     interpreted = True
-    # Whether code has safepoints that count, see ``fast_moves.HOT_SYMBOL``.
+    # Whether code has safepoints that count, see ``fast_moves``.
     counts = False
 
     def __init__(self, module: Module) -> None:
         super().__init__(module)
         self.interpreter = fast_interpreter(self.engine)
         self.codes: dict[int, FastCode] = {}
+        options = f"counts {self.counts} {sorted(self.parsed.features)}"
+        self._kept = KeptCode(self.engine.cache, options, self.parsed.digest)
 
     def make_ready(self, index: int) -> None:
-        """Rewrite a function and publish it."""
-        code = fast_code(
-            self.parsed,
-            self.layout,
-            self.places,
-            self.entries.address,
-            index,
-            self.body(index),
-            self.interpreter.sequences,
-            self.counts,
-        )
+        """Have a function rewritten, now or in an earlier run, and publish it."""
+        written = self._kept.get(index)
+        if written is None:
+            began = time.perf_counter()
+            written = self._written(index)
+            self._kept.add(index, written, time.perf_counter() - began)
+        code = place(written, self.interpreter.handlers, self.entries.address)
         self.codes[index] = code
         self.entries.interpret(index, code.address, self.interpreter.run)
+
+    def _written(self, index: int) -> WrittenCode:
+        import wasinn_runtime.lower.fast_tries  # noqa: F401  # the walk's knowledge of exceptions
+        from wasinn_runtime.lower.fast_write import fast_code
+
+        body = self.body(index)
+        return fast_code(self.parsed, self.layout, self.places, index, body, self.counts)
+
+    def keep(self) -> None:
+        """Keep for the next run what was rewritten."""
+        with self._lock:
+            self._kept.save()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import cached_property
-
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.lower.groups import group_unit
+from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 
 __all__ = ["FastJit"]
 
@@ -21,10 +19,6 @@ _GROUP_BYTES = 16 << 10
 class FastJit(Lazy):
     """Groups of functions through LLVM's quick code generator."""
 
-    @cached_property
-    def _digest(self) -> bytes:
-        return hashlib.sha256(self.parsed.data).digest()
-
     def make_ready(self, index: int) -> None:
         """Compile the function, and what it calls as far as that is not much."""
         bodies = self._group(index)
@@ -33,9 +27,10 @@ class FastJit(Lazy):
                 self.entries.open(callee)
         image = self.engine.image(
             "functions",
-            [self._digest, *map(str, bodies)],
+            [self.parsed.digest, *map(str, bodies)],
             lambda: group_unit(self.parsed, self.layout, self.places, bodies, vectorised=False),
             0,
+            (ENTRIES_SYMBOL,),
         )
         self.entries.compiled_all([*bodies], self.link(image))
 

@@ -17,7 +17,8 @@ from wasinn_runtime.abi.layout import VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.lazy import Lazy
-from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.linked import load
+from wasinn_runtime.engines.place import Code
 from wasinn_runtime.lower.classic_body import CLASSIC, ModuleFacts
 from wasinn_runtime.lower.classic_body import Code as ClassicCode
 from wasinn_runtime.lower.classic_control import ENTRY_BYTES
@@ -82,8 +83,8 @@ def _make(engine: Engine) -> ClassicInterpreter:
         print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
         return classic_unit()
 
-    image = engine.image("interp", [], write_ir, _OPT_LEVEL)
-    code = load(image, _ADDRESSES, interpreter_imports())
+    image = engine.image("interp", [], write_ir, _OPT_LEVEL, _ADDRESSES)
+    code = load(image, interpreter_imports())
     plain, wide, run = (code.addresses[symbol] for symbol in _ADDRESSES)
     return ClassicInterpreter(code, plain, wide, run)
 

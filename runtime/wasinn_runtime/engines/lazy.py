@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.entries import EntryTable
-from wasinn_runtime.engines.link import Code, load
+from wasinn_runtime.engines.linked import load
+from wasinn_runtime.engines.place import Code
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Internal
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, callees
@@ -73,7 +74,7 @@ class Lazy:
 
     def link(self, image: bytes) -> int:
         """Bring compiled functions into the process; the address of their table of entries."""
-        code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
+        code = load(image, runtime_imports())
         self._objects.append(code)
         module = self._module()
         if module is not None:
@@ -85,6 +86,9 @@ class Lazy:
         with self._lock:
             if self.entries.is_deferred(index):
                 self.make_ready(index)
+
+    def keep(self) -> None:
+        """See ``modes.ModuleCode``."""
 
     def heat(self, index: int, loop: int) -> None:
         """See ``machine.lazy.LazyCode``; only modes whose code counts are ever told."""

@@ -13,17 +13,15 @@ No page is ever writable and executable at once.
 from __future__ import annotations
 
 import struct
-from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from wasinn_runtime.engines.elf import EM_AARCH64, Object, Section
 from wasinn_runtime.engines.frame_checks import FRAME_CHECK_SECTION, write_frame_checks
-from wasinn_runtime.engines.place import Code, SymbolTable, place
 from wasinn_runtime.engines.relocate import CPUS
 from wasinn_runtime.errors import Internal
 
-__all__ = ["Code", "Image", "link", "load"]
+__all__ = ["Image", "link"]
 
 READ, WRITE, EXECUTE = 1, 2, 4
 _UNWIND_SECTION = ".eh_frame"
@@ -56,27 +54,6 @@ class Image:
     imports: list[tuple[int, str, int]] = field(default_factory=list)
     functions: list[tuple[int, int, str]] = field(default_factory=list)
     unwind: tuple[int, int] = (0, 0)
-
-    def symbols(self) -> SymbolTable:
-        """The functions as a table to look addresses up in."""
-        starts = array("I", [start for start, _, _ in self.functions])
-        sizes = array("I", [size for _, size, _ in self.functions])
-        return SymbolTable(starts, sizes, [name for _, _, name in self.functions])
-
-
-def load(image: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> Code:
-    """Link an object file into this process.
-
-    Args:
-        image: an object file for this machine.
-        exports: symbols whose addresses are wanted.
-        imports: addresses of the symbols it uses, beside the C library's.
-
-    Raises:
-        Internal: the object holds what our compiler never writes.
-        LimitExceeded: there is no memory for it.
-    """
-    return place(link([image], exports), imports)
 
 
 def link(objects: Sequence[bytes], exports: Collection[str]) -> Image:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.entries import EntryTable
-from wasinn_runtime.engines.link import load
+from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.symbols import FunctionMap
 from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
@@ -29,15 +29,22 @@ class LlvmJit:
         engine, parsed = module.engine, module.parsed
         # A cached image proves that the same bytes were validated before.
         image = engine.image(
-            "module", [parsed.data], lambda: checked_ir(parsed), engine.config.opt_level
+            "module",
+            [parsed.digest],
+            lambda: checked_ir(parsed),
+            engine.config.opt_level,
+            (ENTRIES_SYMBOL,),
         )
-        self.code = load(image, (ENTRIES_SYMBOL,), runtime_imports())
+        self.code = load(image, runtime_imports())
         self._reachable = [i for i in module.escaping if i >= parsed.imported_functions]
         engine.add_map(FunctionMap(module, self.code))
 
     def publish(self, entries: EntryTable) -> None:
         """Fill the table with what may be called from outside."""
         entries.compiled_all(self._reachable, self.code.addresses[ENTRIES_SYMBOL])
+
+    def keep(self) -> None:
+        """See ``modes.ModuleCode``: all that there is was kept before it was run."""
 
 
 def checked_ir(parsed: ParsedModule) -> str:

@@ -32,6 +32,9 @@ class ModuleCode(Protocol):
     def publish(self, entries: EntryTable) -> None:
         """Fill the module's table; its adapters are there by now."""
 
+    def keep(self) -> None:
+        """Put into the cache what the guest's runs so far made ready, if that saves time later."""
+
 
 # Where each mode's code is: imported when the mode is used, since a start should not wait for what
 # it does not need.

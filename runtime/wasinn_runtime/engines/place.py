@@ -11,14 +11,11 @@ import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from wasinn_runtime.engines.elf import EM_AARCH64, EM_X86_64
 from wasinn_runtime.errors import Internal, LimitExceeded
 from wasinn_runtime.machine.native import when_gone
-
-if TYPE_CHECKING:
-    from wasinn_runtime.engines.link import Image
 
 __all__ = [
     "LIBRARY",
@@ -29,7 +26,6 @@ __all__ = [
     "SymbolTable",
     "address_of",
     "map_memory",
-    "place",
     "seal",
     "this_machine",
 ]
@@ -161,37 +157,6 @@ def map_memory(size: int) -> int:
         reason = os.strerror(ctypes.get_errno())
         raise LimitExceeded(f"no memory for {size:,} bytes of compiled code: {reason}")
     return int(memory)
-
-
-def place(image: Image, imports: Mapping[str, int]) -> Code:
-    """Put a linked image into this process.
-
-    Args:
-        image: for this machine.
-        imports: addresses of the symbols it uses, beside the C library's.
-
-    Raises:
-        Internal: it is for another CPU, or uses a symbol that nobody defines.
-        LimitExceeded: there is no memory for it.
-    """
-    if image.machine != this_machine():
-        raise Internal(f"compiled code is for ELF machine {image.machine}, not for this one")
-    mapped = Mapped(len(image.memory))
-    try:
-        mapped.view[:] = image.memory
-        return seal(
-            mapped,
-            0,
-            image.words,
-            [(at, address_of(name, imports) + addend) for at, name, addend in image.imports],
-            image.parts,
-            image.exports,
-            image.unwind,
-            image,
-        )
-    except BaseException:
-        mapped.release()
-        raise
 
 
 def seal(

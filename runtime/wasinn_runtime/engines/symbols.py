@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.engines.link import Code
+from wasinn_runtime.engines.place import Code
 
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module

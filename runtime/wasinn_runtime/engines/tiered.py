@@ -12,16 +12,15 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import CodeEntry
-from wasinn_runtime.binary.code import Body
 from wasinn_runtime.engines.aot import AotCode, cached_image
-from wasinn_runtime.engines.background import Background, Job
 from wasinn_runtime.engines.core import core
 from wasinn_runtime.engines.fast_interp import FastInterp
 from wasinn_runtime.errors import Invalid, Malformed
-from wasinn_runtime.lower.loop_entry import has_loop_entries
 from wasinn_runtime.machine import native
 
 if TYPE_CHECKING:
+    from wasinn_runtime.binary.code import Body
+    from wasinn_runtime.engines.background import Background, Job
     from wasinn_runtime.engines.module import Module
 
 __all__ = ["Tiered", "auto"]
@@ -64,6 +63,10 @@ class Tiered(FastInterp):
 
     def heat(self, index: int, loop: int) -> None:
         """Have a hot function compiled, once for itself and once for each loop it was hot in."""
+        # Most guests have nothing hot: what compiling needs is imported here.
+        from wasinn_runtime.engines.background import Background, Job
+        from wasinn_runtime.lower.loop_entry import has_loop_entries
+
         with self._lock:
             # With compiled code there, it is a loop without an entry that asks.
             self.entries.set_count(index, _HOT if index in self._compiled else _AGAIN)

@@ -22,16 +22,14 @@ from typing import Any, cast
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.fast_placed import FAST
 from wasinn_runtime.lower.late_number import FactsByNumber, LateNumber
-from wasinn_runtime.lower.threaded import Handler, Interpreter
+from wasinn_runtime.lower.threaded import Handler
 from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
 from wasinn_runtime.spec.types import Limits, MemoryType, ValType
 
-__all__ = ["CLASSES", "FAST", "Body", "class_of"]
+__all__ = ["CLASSES", "Body", "class_of"]
 
-FAST = Interpreter(
-    "wasinn_fast", (("r", "i64"), ("d", "double"), ("f", "float"), ("v", "<16 x i8>"))
-)
 CLASSES = "rdfv"
 _REGISTER_OF = {ValType.F64: "d", ValType.F32: "f", ValType.V128: "v"}
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from wasinn_runtime.abi.layout import ExceptionCell, FuncRef, StoreContext
-from wasinn_runtime.lower.fast_body import FAST, Body
+from wasinn_runtime.lower.fast_body import Body
+from wasinn_runtime.lower.fast_placed import FAST
 from wasinn_runtime.lower.fast_shapes import RESULT_TYPES, TABLE, add, branch
 from wasinn_runtime.lower.state import table_element, table_index, table_size
 from wasinn_runtime.lower.threaded import ControlFrame

@@ -114,14 +114,12 @@ class Walk:
         module: ParsedModule,
         layout: VMLayout,
         places: Mapping[int, int],
-        entries: int,
         index: int,
         body: Body,
         cells: int = FAR,
     ) -> None:
         self.module, self.layout, self.places = module, layout, places
-        self.entries = entries
-        self.own_entry = entries + (index - module.imported_functions) * CodeEntry.BYTES
+        self.own_entry = (index - module.imported_functions) * CodeEntry.BYTES
         self.index = index
         self.body = body
         self.type = module.func_type(index)

@@ -16,7 +16,6 @@ from wasinn_runtime.lower.fast_code import (
 )
 from wasinn_runtime.lower.fast_names import IF_FALSE, IF_TRUE, NUMBERS, by_kinds
 from wasinn_runtime.lower.fast_plans import CLASS_NUMBER, OTHER, PLANS
-from wasinn_runtime.lower.fast_write import fast_code
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
 from wasinn_runtime.spec.types import FuncType, MemoryType, TableType, ValType
@@ -27,7 +26,6 @@ __all__ = [
     "branch_to",
     "dead",
     "family",
-    "fast_code",
     "finish_block",
     "in_try",
     "move_results",
@@ -377,7 +375,7 @@ def _defined(f: Walk, index: int, name: str) -> tuple[str, int]:
     number = index - f.module.imported_functions
     if number < 0:
         return f"{name}_import", f.layout.imported_function(index)
-    return name, f.entries + number * CodeEntry.BYTES
+    return name, number * CodeEntry.BYTES
 
 
 @family("call")

@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from wasinn_runtime.lower.fast_body import FAST, Body
+from wasinn_runtime.lower.fast_body import Body
 from wasinn_runtime.lower.fast_calls import CALL_DECLARATIONS, add_calls
-from wasinn_runtime.lower.fast_moves import HOT_SYMBOL, add_moves
+from wasinn_runtime.lower.fast_moves import add_moves
 from wasinn_runtime.lower.fast_numeric import add_numeric
+from wasinn_runtime.lower.fast_placed import FAST, HOT_SYMBOL, TABLE_SYMBOL
 from wasinn_runtime.lower.fast_shapes import HANDLERS
 from wasinn_runtime.lower.fast_state import add_state
 from wasinn_runtime.lower.threaded import entry_unit, trap_unit
@@ -27,14 +28,10 @@ from wasinn_runtime.spec.features import ALL_FEATURES
 
 __all__ = [
     "HANDLERS",
-    "HOT_SYMBOL",
     "SCALAR_HANDLERS",
-    "TABLE_SYMBOL",
     "interpreter_unit",
     "vector_unit",
 ]
-
-TABLE_SYMBOL = "wasinn_fast_handlers"
 
 _VECTORS = frozenset({"simd", "relaxed-simd"})
 

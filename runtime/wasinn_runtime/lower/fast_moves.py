@@ -10,6 +10,7 @@ from itertools import product
 
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.lower.fast_body import Body, class_of
+from wasinn_runtime.lower.fast_placed import HOT_SYMBOL
 from wasinn_runtime.lower.fast_shapes import (
     COPIED,
     KINDS_OF_VALUES,
@@ -23,9 +24,8 @@ from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, STATE, UNPREDICTAB
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ValType
 
-__all__ = ["HOT_SYMBOL", "add_moves"]
+__all__ = ["add_moves"]
 
-HOT_SYMBOL = "wasinn_fast_hot"
 _I32, _I64, _V128 = ValType.I32, ValType.I64, ValType.V128
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "IF_TRUE",
     "JUMP_TABLES",
     "LABEL",
+    "NAME_ENTRIES",
     "NUMBERS",
     "SCALAR_SEQUENCES",
     "TO_SLOT",
@@ -44,6 +45,12 @@ IF_TRUE = {
 }
 BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.branches)
 JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
+# Those whose first word names a CodeEntry: of the function itself, or of one that it calls.
+NAME_ENTRIES = frozenset(
+    n
+    for name, n in NUMBERS.items()
+    if name == "hot" or name.split(".")[0] in ("call", "return_call")
+)
 
 
 # The first handler of a vector instruction; they and their sequences are compiled apart.

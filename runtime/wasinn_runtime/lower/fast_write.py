@@ -1,100 +1,82 @@
-"""From what the walk of ``fast_code.py`` found to the words that the fast interpreter executes."""
+"""From what the walk of ``fast_code.py`` found to words, which ``fast_placed.py`` then places."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from wasinn_runtime.abi.layout import SLOT_BYTES, VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.fast_code import FAR, Walk
+from wasinn_runtime.lower.fast_handlers import HANDLERS, SCALAR_HANDLERS
 from wasinn_runtime.lower.fast_names import (
     BRANCHES,
     JUMP_TABLES,
     LABEL,
+    NAME_ENTRIES,
     NUMBERS,
     SCALAR_SEQUENCES,
     VECTOR_SEQUENCES,
-    VECTORS_FROM,
 )
-from wasinn_runtime.lower.threaded import Header
+from wasinn_runtime.lower.fast_placed import WrittenCode
 
-__all__ = ["FastCode", "Sequences", "fast_code", "write_code"]
+__all__ = ["Sequences", "fast_code", "write_code"]
 
 _WHOLE = -1
 
 
 class Sequences:
-    """Where handlers are, and which runs of them have a handler of their own.
+    """Where handlers are in the interpreter's tables, and which runs of them have one of their own.
 
     Args:
-        scalar: the addresses of the handlers in the order of ``NUMBERS``, but for those of vector
-            instructions, then of ``SCALAR_SEQUENCES``.
-        vectors: gives those of vector instructions, then of ``VECTOR_SEQUENCES``; asked once there
-            is code that needs them.
         plain: leave sequences out.
 
     Attributes:
-        addresses: of the handlers, by number.
-        tree: by numbers, one after the other; the address of a whole sequence is under _WHOLE.
+        places: of the handlers, by number; see ``WrittenCode``.
+        tree: by numbers, one after the other; the place of a whole sequence is under _WHOLE.
     """
 
-    def __init__(
-        self, scalar: Sequence[int], vectors: Callable[[], Sequence[int]], plain: bool = False
-    ) -> None:
-        self._source = scalar, vectors
-        self._plain = plain
-        self.has_vectors = False
-        self.addresses = [0]
+    def __init__(self, plain: bool = False) -> None:
+        scalar = range(SCALAR_HANDLERS + len(SCALAR_SEQUENCES))
+        vectors = range(len(HANDLERS) - SCALAR_HANDLERS + len(VECTOR_SEQUENCES))
+        self.places = [0]
         self.tree: dict[int, Any] = {}
-        self._add(scalar, VECTORS_FROM - 1, SCALAR_SEQUENCES)
+        self._plain = plain
+        self._add(scalar, SCALAR_HANDLERS, SCALAR_SEQUENCES)
+        self._add([~at for at in vectors], len(HANDLERS) - SCALAR_HANDLERS, VECTOR_SEQUENCES)
 
     def _add(self, table: Sequence[int], count: int, sequences: Sequence[tuple[str, ...]]) -> None:
-        self.addresses += table[:count]
-        for address, parts in zip(table[count:], sequences, strict=True):
+        self.places += table[:count]
+        for place, parts in zip(table[count:], sequences, strict=True):
             node = self.tree
             if not self._plain:
                 for part in parts:
                     node = node.setdefault(NUMBERS[part], {})
-                node[_WHOLE] = address
-
-    def add_vectors(self) -> None:
-        """Have the handlers of vector instructions, too."""
-        table = self._source[1]()
-        if not self.has_vectors:
-            self._add(table, len(NUMBERS) - VECTORS_FROM + 1, VECTOR_SEQUENCES)
-            self.has_vectors = True
-
-    def without(self) -> Sequences:
-        """The handlers alone."""
-        return Sequences(*self._source, plain=True)
+                node[_WHOLE] = place
 
 
-@dataclass(frozen=True, slots=True)
-class FastCode:
-    """What runs a function. It must be kept as long as the function may run.
+@cache
+def _sequences() -> Sequences:
+    return Sequences()
 
-    Attributes:
-        words: the header and the stream.
-        address: what ``CodeEntry.CODE`` gets.
+
+def write_code(walk: Walk, sequences: Sequences | None = None) -> WrittenCode:
+    """Write what a walk found; its lists are used up.
+
+    Args:
+        walk: of the function.
+        sequences: what may be joined; None for all that the interpreter has.
     """
-
-    words: array[int]
-    address: int
-
-
-def write_code(walk: Walk, sequences: Sequences) -> FastCode:
-    """Write what a walk found; its lists are used up."""
+    sequences = sequences or _sequences()
     out = walk.header()
     numbers, words = walk.numbers, walk.words
-    if not sequences.has_vectors and max(numbers) >= VECTORS_FROM:
-        sequences.add_vectors()
-    addresses, tree = sequences.addresses, sequences.tree
+    places, tree = sequences.places, sequences.tree
     labels = [0] * walk.labels
     distances: list[tuple[int, int]] = []
+    handlers, entries = array("I"), array("I")
     position, count = 0, len(numbers)
     numbers.append(LABEL)  # ends every run
     while position < count:
@@ -106,62 +88,61 @@ def write_code(walk: Walk, sequences: Sequences) -> FastCode:
                 labels[words[position][0]] = start
                 position += 1
                 continue
-            out.append(addresses[number])
+            out.append(places[number])
             out += words[position]
             position += 1
         else:
-            end, address = position + 1, addresses[number]
+            end, chosen = position + 1, places[number]
             following = node.get(numbers[end])
             look = end
             while following is not None:
                 look += 1
                 if _WHOLE in following:
-                    end, address = look, following[_WHOLE]
+                    end, chosen = look, following[_WHOLE]
                 following = following.get(numbers[look])
-            out.append(address)
+            out.append(chosen)
             for at in range(position, end):
                 out += words[at]
             position = end
             number = numbers[end - 1]
+        handlers.append(start)
         if number in BRANCHES:
             distances.append((len(out) - 1, start))
+        elif number in NAME_ENTRIES:
+            # The first of its own words, which are the last of a sequence's.
+            entries.append(len(out) - len(words[position - 1]))
         elif number in JUMP_TABLES:
             targets = walk.targets[position - 1]
             distances += [(at, start) for at in range(len(out) - targets, len(out))]
     out.append(0)  # what follows a call may be looked at
     for at, start in distances:
         out[at] = SLOT_BYTES * (labels[out[at]] - start)
-    code = array("q", out)
-    return FastCode(code, code.buffer_info()[0] + SLOT_BYTES * Header.WORDS)
+    return WrittenCode(array("q", out), handlers, entries)
 
 
 def fast_code(
     module: ParsedModule,
     layout: VMLayout,
     places: Mapping[int, int],
-    entries: int,
     index: int,
     body: Body,
-    sequences: Sequences,
     hot: bool = False,
-) -> FastCode:
+) -> WrittenCode:
     """What runs a validated function.
 
     Args:
         module: the module it belongs to.
         layout: of the module's VMContext.
         places: which FuncRef belongs to a function that can be reached by reference.
-        entries: the address of the module's first CodeEntry.
         index: the function's index, imports first.
         body: its decoded body, after validation.
-        sequences: the interpreter's handlers.
         hot: have it count calls and loops, see ``fast_handlers._hot``.
     """
-    walk = Walk(module, layout, places, entries, index, body)
+    walk = Walk(module, layout, places, index, body)
     walk.run(hot)
     if walk.cells > FAR:
         cells = walk.top
-        walk = Walk(module, layout, places, entries, index, body, cells)
+        walk = Walk(module, layout, places, index, body, cells)
         walk.run(hot)
         walk.top = walk.cells
-    return write_code(walk, sequences)
+    return write_code(walk)
