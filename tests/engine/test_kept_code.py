@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from array import array
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from wasinn_runtime import (
     Store,
     ValType,
 )
+from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.engines.kept import KeptCode
+from wasinn_runtime.engines.tiered import Tiered
 from wasinn_runtime.lower.fast_placed import WrittenCode
 
 MODES = ("fast-interp", "auto")
@@ -225,3 +228,53 @@ def test_little_work_is_not_worth_an_entry(tmp_path: Path, monkeypatch: pytest.M
     kept.add(1, WrittenCode(array("q", [1]), array("I"), array("I")), 0.2)
     kept.save()
     assert len([*tmp_path.iterdir()]) == 1
+
+
+HOT = bytes(
+    wasmtime.wat2wasm(
+        """(module (func (export "sum") (param i64) (result i64) (local i64)
+          (loop $again
+            (local.set 1 (i64.add (local.get 1) (local.get 0)))
+            (br_if $again (i32.eqz (i64.eqz
+              (local.tee 0 (i64.sub (local.get 0) (i64.const 1)))))))
+          (local.get 1)))"""
+    )
+)
+
+
+def until_compiled(module: Module) -> None:
+    """Call its function until compiled code runs it."""
+    code = module.code
+    assert isinstance(code, Tiered)
+    exports = Instance(Store(module.engine), module, []).exports
+    end = time.monotonic() + 60
+    compiled = module.engine.trampolines(module.parsed.func_type(0)).enter
+    while code.entries.get(0, CodeEntry.ARRAY) != compiled:
+        assert exports.sum(20_000) == 200_010_000
+        assert time.monotonic() < end
+    assert exports.sum(20_000) == 200_010_000
+
+
+def test_compiled_code_is_kept_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    until_compiled(load(tmp_path, "auto", HOT))
+    end = time.monotonic() + 60
+    while not [*(tmp_path / "code").glob("hot-*")]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+    def started(_: str) -> object:
+        raise OSError("a compiling process although all was kept")
+
+    monkeypatch.setattr("wasinn_runtime.engines.background.start", started)
+    until_compiled(load(tmp_path, "auto", HOT))
+
+
+def test_damaged_compiled_code_is_compiled_again(tmp_path: Path) -> None:
+    until_compiled(load(tmp_path, "auto", HOT))
+    end = time.monotonic() + 60
+    while not (kept := [*(tmp_path / "code").glob("hot-*")]):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-1])
+    until_compiled(load(tmp_path, "auto", HOT))

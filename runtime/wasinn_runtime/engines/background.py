@@ -1,8 +1,8 @@
 """Compiles hot functions in a process of its own, beside the guest that runs.
 
 A process and not a thread: lowering would take turns with the guest's host functions, and nothing
-that LLVM does may end the host. It is started with the first hot function and killed with the
-module or with this process.
+that LLVM does may end the host. It is started with the first hot function whose code is not in the
+cache yet, and killed with the module or with this process.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
+from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.cache import CodeCache
+from wasinn_runtime.engines.compile import machine_identity
 from wasinn_runtime.engines.pipes import close, receive, send, serving, start
-from wasinn_runtime.errors import WasinnError
+from wasinn_runtime.errors import UsageError, WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, escaping_functions, layout_of
@@ -57,22 +61,21 @@ class Background:
     Args:
         parsed: the module.
         opt_level: LLVM's.
+        cache: where compiled code is kept, if anywhere.
         done: a method, called in that thread with each job and its linked code; its object is not
             kept alive.
     """
 
-    def __init__(self, parsed: ParsedModule, opt_level: int, done: Done) -> None:
+    def __init__(
+        self, parsed: ParsedModule, opt_level: int, cache: CodeCache | None, done: Done
+    ) -> None:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._process = start(_PROGRAM)
-        when_gone(self, _end, self._process, self._jobs)
-        hello = {
-            "name": parsed.where,
-            "features": sorted(parsed.features),
-            "opt_level": opt_level,
-        }
+        compiler = _Child(parsed, opt_level)
+        when_gone(self, _end, compiler, self._jobs)
+        key = partial(_key, parsed, opt_level)
         threading.Thread(
             target=_drive,
-            args=(self._process, hello, parsed.data, self._jobs, weakref.WeakMethod(done)),
+            args=(compiler, cache, key, self._jobs, weakref.WeakMethod(done)),
             name="wasinn background compiler",
             daemon=True,
         ).start()
@@ -82,31 +85,81 @@ class Background:
         self._jobs.put(job)
 
 
-def _end(process: subprocess.Popen[bytes], jobs: queue.SimpleQueue[Job | None]) -> None:
+def _key(parsed: ParsedModule, opt_level: int, job: Job) -> str:
+    """Under what a job's code is in the cache."""
+    options = f"abi {ABI_VERSION} O{opt_level} {sorted(parsed.features)}"
+    return CodeCache.key("hot", options, machine_identity(), parsed.digest, repr(job))
+
+
+class _Child:
+    """The compiling process, there from the first job on."""
+
+    def __init__(self, parsed: ParsedModule, opt_level: int) -> None:
+        self._hello = {
+            "name": parsed.where,
+            "features": sorted(parsed.features),
+            "opt_level": opt_level,
+        }
+        self._data = parsed.data
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = False
+
+    def compile(self, job: Job) -> bytes | None:
+        """A job's linked code; None if it can not be compiled.
+
+        Raises:
+            OSError, EOFError, ValueError: there is no process, or none any more.
+        """
+        with self._lock:
+            if self._ended:
+                raise EOFError
+            process, is_new = self._process, self._process is None
+            if process is None:
+                process = self._process = start(_PROGRAM)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if is_new:
+            send(process.stdin, self._hello, self._data)
+        send(process.stdin, asdict(job), b"")
+        answer, image = receive(process.stdout)
+        return None if "error" in answer else image
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            if self._process is not None:
+                self._process.kill()
+                close(self._process)
+
+
+def _end(compiler: _Child, jobs: queue.SimpleQueue[Job | None]) -> None:
     jobs.put(None)
-    process.kill()
-    close(process)
+    compiler.end()
 
 
 def _drive(
-    process: subprocess.Popen[bytes],
-    hello: dict[str, Any],
-    data: bytes,
+    compiler: _Child,
+    cache: CodeCache | None,
+    key_of: Callable[[Job], str],
     jobs: queue.SimpleQueue[Job | None],
     done: weakref.WeakMethod[Done],
 ) -> None:
-    assert process.stdin is not None
-    assert process.stdout is not None
     # The process ends when the module goes, or by a fault of LLVM's: the guest runs on as it is.
-    with contextlib.suppress(OSError, EOFError, ValueError):
-        send(process.stdin, hello, data)
+    with contextlib.suppress(OSError, EOFError, ValueError, UsageError):
         while (job := jobs.get()) is not None:
-            send(process.stdin, asdict(job), b"")
-            answer, image = receive(process.stdout)
+            image, key = None, ""
+            if cache is not None:
+                key = key_of(job)
+                image = cache.get(key)
+            is_new = image is None
+            image = image or compiler.compile(job)
             publish = done()
-            if publish is not None and "error" not in answer:
+            if publish is not None and image is not None:
                 publish(job, image)
             del publish
+            if cache is not None and is_new and image is not None:
+                cache.put(key, image)
 
 
 def serve() -> None:

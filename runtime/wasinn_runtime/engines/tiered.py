@@ -84,8 +84,8 @@ class Tiered(FastInterp):
             job = Job(tuple(bodies), loop - 1 if loop else None)
             self._called[job] = set().union(*map(self.callees, bodies.values()))
             if self._background is None:
-                level = self.engine.config.opt_level
-                self._background = Background(self.parsed, level, self._publish)
+                level, cache = self.engine.config.opt_level, self.engine.cache
+                self._background = Background(self.parsed, level, cache, self._publish)
             self._background.compile(job)
 
     def _group(self, hot: int, body: Body) -> dict[int, Body]:
