@@ -30,9 +30,13 @@ def wasinn_command() -> list[str]:
 
 
 def source_environment() -> dict[str, str]:
-    """This process's environment, with the source tree importable by all contestants alike."""
+    """This process's environment, with the source tree importable by all contestants alike.
+
+    Python may keep its bytecode, as that of anything installed is.
+    """
     folders = [str((ROOT / folder).resolve()) for folder in _SOURCE_FOLDERS]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 def children_cpu_s() -> float:
