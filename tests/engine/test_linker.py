@@ -7,6 +7,7 @@ import wasmtime
 
 from wasinn_runtime import (
     Engine,
+    Func,
     FuncType,
     HostFunc,
     Instance,
@@ -47,6 +48,30 @@ def test_wrong_kind_and_type(engine: Engine, store: Store) -> None:
         Instance(store, module, [PRINT])
     with pytest.raises(LinkError, match="1 imports, 0 were given"):
         Instance(store, module)
+
+
+def test_each_instance_is_checked_for_itself(engine: Engine) -> None:
+    wasm = wasmtime.wat2wasm(
+        """(module (import "env" "f" (func $f (param i32) (result i32)))
+          (func (export "g") (param i32) (result i32) (call $f (local.get 0))))"""
+    )
+    module = Module(engine, wasm)
+    type = FuncType((ValType.I32,), (ValType.I32,))
+    equal = FuncType((ValType.I32,), (ValType.I32,))
+    other = FuncType((ValType.I64,), (ValType.I32,))
+
+    def made(item: HostFunc | Func | None, store: Store) -> object:
+        return Instance(store, module, [item] if item else []).exports.g(20)
+
+    for _ in range(2):
+        assert made(HostFunc(type, lambda x: x + 1), Store(engine)) == 21
+        with pytest.raises(LinkError, match=r"expected func \[i32\] -> \[i32\], got func \[i64\]"):
+            made(HostFunc(other, lambda x: x), Store(engine))
+        assert made(HostFunc(equal, lambda x: x + 2), Store(engine)) == 22
+        store = Store(engine)
+        assert made(Func(store, type, lambda x: x + 3), store) == 23
+        with pytest.raises(LinkError, match="1 imports, 0 were given"):
+            made(None, Store(engine))
 
 
 def test_stores_are_separate(engine: Engine, store: Store) -> None:

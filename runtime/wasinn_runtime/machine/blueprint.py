@@ -10,7 +10,7 @@ import ctypes
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary
 
 from wasinn_runtime.abi.layout import CodeEntry, FuncRef, VMContext, VMLayout
@@ -18,6 +18,9 @@ from wasinn_runtime.binary.module import ConstExpr, Export, ParsedModule, Segmen
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.image import Image, Piece
 from wasinn_runtime.spec.types import PAGE_SIZE, ValType
+
+if TYPE_CHECKING:
+    from wasinn_runtime.machine.func import HostLink
 
 __all__ = ["Blueprint", "CompiledModule", "Elements", "blueprint_of", "evaluate"]
 
@@ -83,6 +86,8 @@ class Blueprint:
         elements: the element segments.
         data_at: where each data segment goes; None for passive ones and where it depends.
         exports: by name.
+        host_links: of the imports that some instance had a host function for, by number: the type
+            that matched last, and what follows from it.
     """
 
     def __init__(self, module: CompiledModule) -> None:
@@ -111,6 +116,7 @@ class Blueprint:
         ]
         self._describe_data()
         self.exports: dict[str, Export] = {e.name: e for e in parsed.exports}
+        self.host_links: dict[int, HostLink] = {}
         self._images: list[Image | None] | None = None
         self._is_used = False
 

@@ -7,7 +7,7 @@ import struct
 import weakref
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from wasinn_runtime.abi.layout import Activation, CodeEntry, FuncRef, HostContext, slot_cells
 from wasinn_runtime.errors import Internal, ValueRangeError
@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     from wasinn_runtime.machine.instance import Caller
     from wasinn_runtime.machine.store import Store
 
-__all__ = ["DISPATCH_ADDRESS", "Func", "HostFunction", "host_references"]
+__all__ = ["DISPATCH_ADDRESS", "Func", "HostFunction", "HostLink", "host_link", "host_references"]
 
 # Slots hold little-endian values; what a 4-byte one leaves of its slot does not matter.
 _SIGNED = {ValType.I32: "i4x", ValType.I64: "q", ValType.F32: "f4x", ValType.F64: "d"}
 _UNSIGNED = {**_SIGNED, ValType.I32: "I4x", ValType.I64: "Q"}
 _FIRST = Activation.SLOTS // 8
-_HOST_BYTES = HostContext.BYTES + CodeEntry.BYTES + FuncRef.BYTES
+# A Python function's context, CodeEntry and FuncRef lie one after the other. By cells:
+_HOST_CELLS = (HostContext.BYTES + CodeEntry.BYTES + FuncRef.BYTES) // 8
+_IN_STORE = HostContext.STORE // 8
+_ENTRY_NATIVE, _ENTRY_ARRAY, _ENTRY_TOKEN = (
+    (HostContext.BYTES + field) // 8
+    for field in (CodeEntry.NATIVE, CodeEntry.ARRAY, CodeEntry.TOKEN)
+)
+_REFERENCE = (HostContext.BYTES + CodeEntry.BYTES) // 8
+_REFERENCE_NATIVE, _REFERENCE_CONTEXT, _REFERENCE_SIGNATURE = (
+    _REFERENCE + field // 8 for field in (FuncRef.NATIVE, FuncRef.CONTEXT, FuncRef.SIGNATURE)
+)
+_REFERENCE_ARRAY, _REFERENCE_ENTRY = (
+    _REFERENCE + field // 8 for field in (FuncRef.ARRAY, FuncRef.ENTRY)
+)
 
 
 @cache
@@ -55,10 +68,11 @@ class HostFunction:
         unsigned: integer arguments arrive unsigned.
 
     Attributes:
-        run: takes the arguments from the slots, calls, and puts the results there.
+        run: takes the arguments from the slots, calls, and puts the results there; None before
+            ``prepare``.
     """
 
-    __slots__ = ("_store", "run")
+    __slots__ = ("_store", "_what", "run")
 
     def __init__(
         self,
@@ -71,16 +85,25 @@ class HostFunction:
     ) -> None:
         # Weak, since the store keeps its host functions.
         self._store = weakref.ref(store)
+        self._what = type, function, name, caller, unsigned
+        # Set by the first call: an instance may import many functions that it never calls.
+        self.run: Run | None = None
+
+    def prepare(self) -> Run:
+        """Set ``run``."""
+        self.run = run = self._way()
+        return run
+
+    def _way(self) -> Run:
+        type, function, name, caller, unsigned = self._what
         called = function if caller is None else partial(function, caller)
         results = _Results(self._store, type, name)
         arguments = _codec(type.params, unsigned)
-        self.run: Run
         if arguments is None:
-            self.run = _run_any(called, type.params, unsigned, results)
-        elif len(type.results) == 1 and (result := _codec(type.results)) is not None:
-            self.run = _run_for_number(called, arguments.unpack_from, result.pack_into, results)
-        else:
-            self.run = _run_with_numbers(called, arguments.unpack_from, results)
+            return _run_any(called, type.params, unsigned, results)
+        if len(type.results) == 1 and (result := _codec(type.results)) is not None:
+            return _run_for_number(called, arguments.unpack_from, result.pack_into, results)
+        return _run_with_numbers(called, arguments.unpack_from, results)
 
     def throw(self, error: WasmException) -> int:
         """Have the guest get an exception; one of another store is no more than a failure."""
@@ -186,7 +209,7 @@ def _view(address: int) -> native.Cells:
 def _dispatch(entry: HostFunction, address: int) -> int:
     """Every call from a guest to Python comes through here. No exception may cross native code."""
     try:
-        entry.run(_views.get(address) or _view(address))
+        (entry.run or entry.prepare())(_views.get(address) or _view(address))
     except WasmException as error:
         return entry.throw(error)
     except BaseException as error:
@@ -200,30 +223,45 @@ _dispatch_callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_v
 DISPATCH_ADDRESS = native.address_of(_dispatch_callback)
 
 
-def host_references(store: Store, entries: Sequence[tuple[HostFunction, FuncType]]) -> list[int]:
+class HostLink(NamedTuple):
+    """What of a host function's FuncRef its type decides.
+
+    Attributes:
+        type: the very object, so that who has the same one need not look again.
+        spill: the native entry, see ``native.Trampolines``.
+        signature: the type's number.
+    """
+
+    type: FuncType
+    spill: int
+    signature: int
+
+
+def host_link(store: Store, type: FuncType) -> HostLink:
+    """How functions of a type are linked in this process."""
+    return HostLink(type, store.engine.trampolines(type).spill, store.engine.signature(type))
+
+
+def host_references(store: Store, entries: Sequence[tuple[HostFunction, HostLink]]) -> list[int]:
     """FuncRefs for Python functions; they and the entries live as long as the store."""
-    array = store.core.addresses["wasinn_host_call"]
-    cells = native.buffer(_HOST_BYTES * len(entries))
+    array, within = store.core.addresses["wasinn_host_call"], store.context
+    values = [0] * (_HOST_CELLS * len(entries))
+    cells = native.buffer(8 * len(values))
     context = ctypes.addressof(cells)
-    references = []
     at = 0
-    for entry, ty in entries:
-        spill = store.engine.trampolines(ty).spill
-        cells[at + HostContext.STORE // 8] = store.context
-        code = at + HostContext.BYTES // 8
-        cells[code + CodeEntry.NATIVE // 8] = spill
-        cells[code + CodeEntry.ARRAY // 8] = array
-        cells[code + CodeEntry.TOKEN // 8] = id(entry)
-        reference = code + CodeEntry.BYTES // 8
-        cells[reference + FuncRef.NATIVE // 8] = spill
-        cells[reference + FuncRef.CONTEXT // 8] = context + 8 * at
-        cells[reference + FuncRef.SIGNATURE // 8] = store.engine.signature(ty)
-        cells[reference + FuncRef.ARRAY // 8] = array
-        cells[reference + FuncRef.ENTRY // 8] = context + 8 * code
-        references.append(context + 8 * reference)
-        at += _HOST_BYTES // 8
+    for entry, (_, spill, signature) in entries:
+        values[at + _IN_STORE] = within
+        values[at + _ENTRY_NATIVE] = values[at + _REFERENCE_NATIVE] = spill
+        values[at + _ENTRY_ARRAY] = values[at + _REFERENCE_ARRAY] = array
+        values[at + _ENTRY_TOKEN] = id(entry)
+        values[at + _REFERENCE_CONTEXT] = context + 8 * at
+        values[at + _REFERENCE_SIGNATURE] = signature
+        values[at + _REFERENCE_ENTRY] = context + 8 * at + HostContext.BYTES
+        at += _HOST_CELLS
+    cells[: len(values)] = [*values]
     store.keep((cells, entries))
-    return references
+    first = context + 8 * _REFERENCE
+    return [*range(first, first + _HOST_CELLS * 8 * len(entries), _HOST_CELLS * 8)]
 
 
 @cache
@@ -247,7 +285,7 @@ class Func:
     def __init__(self, store: Store, type: FuncType, function: Callable[..., object]) -> None:
         name = getattr(function, "__name__", "host function")
         entry = HostFunction(store, type, function, name, None, False)
-        (reference,) = host_references(store, [(entry, type)])
+        (reference,) = host_references(store, [(entry, host_link(store, type))])
         self._adopt(store, type, reference)
 
     def _adopt(self, store: Store, type: FuncType, reference: int) -> None:

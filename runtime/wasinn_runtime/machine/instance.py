@@ -15,7 +15,13 @@ from wasinn_runtime.binary.module import ConstExpr, Import, ParsedModule, Segmen
 from wasinn_runtime.errors import LinkError, Trap, UsageError
 from wasinn_runtime.machine import native
 from wasinn_runtime.machine.blueprint import Blueprint, CompiledModule, blueprint_of, evaluate
-from wasinn_runtime.machine.func import Func, HostFunction, host_references
+from wasinn_runtime.machine.func import (
+    Func,
+    HostFunction,
+    HostLink,
+    host_link,
+    host_references,
+)
 from wasinn_runtime.machine.globals import Global
 from wasinn_runtime.machine.hostfunc import HostFunc
 from wasinn_runtime.machine.interrupt import Interrupt
@@ -189,7 +195,7 @@ class Instance:
         self.module = module
         blueprint = blueprint_of(module)
         parsed, layout = blueprint.parsed, blueprint.layout
-        _check_imports(store, parsed, imports)
+        host_links = _check_imports(store, blueprint, imports)
         self._cells = native.buffer(layout.total_bytes + 16)
         self.context = context = (ctypes.addressof(self._cells) + 15) & ~15
         self._first = (context - ctypes.addressof(self._cells)) // 8
@@ -202,7 +208,7 @@ class Instance:
         store.keep((self._cells, module, parts))
         self.exports = Exports(store, parts)
         if imports:
-            self._link(imports)
+            self._link(imports, host_links)
         blueprint.fill_funcrefs(self._cells, self._first, context)
         self._make_resources()
         if parsed.tag_indices:
@@ -225,10 +231,10 @@ class Instance:
         start = self._first + offset // 8
         self._cells[start : start + len(values)] = [*values]
 
-    def _link(self, imports: Sequence[Extern | HostFunc]) -> None:
+    def _link(self, imports: Sequence[Extern | HostFunc], host_links: list[HostLink]) -> None:
         layout, store, parts = self._blueprint.layout, self.store, self._parts
         caller: Caller | None = None
-        hosts: list[tuple[HostFunction, FuncType]] = []
+        hosts: list[HostFunction] = []
         places: list[int] = []  # of the hosts among the functions
         for wanted, given in zip(self._blueprint.parsed.imports, imports, strict=True):
             if isinstance(given, HostFunc):
@@ -242,7 +248,7 @@ class Instance:
                     caller if given.access_caller else None,
                     given.unsigned,
                 )
-                hosts.append((entry, given.type))
+                hosts.append(entry)
                 places.append(len(parts.funcs))
                 parts.funcs.append(0)
             elif isinstance(given, Func):
@@ -259,7 +265,8 @@ class Instance:
                 self._put(layout.imported_global(len(parts.global_cells)), given.cell)
                 parts.global_cells.append(given.cell)
         if hosts:
-            for place, reference in zip(places, host_references(store, hosts), strict=True):
+            references = host_references(store, [*zip(hosts, host_links, strict=True)])
+            for place, reference in zip(places, references, strict=True):
                 parts.funcs[place] = reference
         for i, reference in enumerate(parts.funcs):
             to = self.context + layout.imported_function(i)
@@ -344,10 +351,18 @@ class Instance:
 # --- matching imports -----------------------------------------------------------------------------
 
 
-def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]) -> None:
+def _check_imports(store: Store, blueprint: Blueprint, imports: Sequence[object]) -> list[HostLink]:
+    """Check what is given for each import; how those that are host functions are linked."""
+    parsed, links = blueprint.parsed, blueprint.host_links
+    found: list[HostLink] = []
     if len(imports) != len(parsed.imports):
         raise LinkError(f"the module has {len(parsed.imports)} imports, {len(imports)} were given")
-    for wanted, given in zip(parsed.imports, imports, strict=True):
+    for i, (wanted, given) in enumerate(zip(parsed.imports, imports, strict=True)):
+        if isinstance(given, HostFunc):
+            known = links.get(i)
+            if known is not None and known.type is given.type:
+                found.append(known)
+                continue  # as in an instance before
         label = f"import {wanted.module!r} {wanted.name!r}"
         if not isinstance(given, HostFunc | Extern):
             kinds = "a HostFunc, Func, Memory, Table, Global or Tag"
@@ -358,6 +373,10 @@ def _check_imports(store: Store, parsed: ParsedModule, imports: Sequence[object]
         problem = _mismatch(parsed, wanted, given)
         if problem:
             raise LinkError(f"incompatible import type: {label}: {problem}")
+        if isinstance(given, HostFunc):
+            links[i] = known = host_link(store, given.type)
+            found.append(known)
+    return found
 
 
 def _mismatch(parsed: ParsedModule, wanted: Import, given: Extern | HostFunc) -> str | None:
