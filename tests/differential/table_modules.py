@@ -2,32 +2,28 @@
 
 Deep expressions over every numeric row with telling constants, accesses at the edges of pages,
 loops that count through memory and may leave it, calls through tables that do not fit, bulk
-operations at the limits, blocks with many values. All are valid; nearly all end soon.
+operations at the limits, blocks with many values, tail calls, exceptions, several memories and
+64-bit ones. All are valid; nearly all end soon.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from functools import cache
 
 import wasmtime
 
-from tests.differential.nans import SHAPE_OF_NANS
-from wasinn_runtime.spec.opcodes import ROWS, Imm, Opcode
-from wasinn_runtime.spec.types import ValType
+from tests.differential.table_control import ControlFunction, locals_of_control, parts_of_control
+from tests.differential.table_function import F32, F64, HEADER, I32, NUMBERS, PAGE, Memory
 
 __all__ = ["table_module"]
 
-_PAGE = 65536
-_I32, _I64, _F32, _F64 = ValType.I32, ValType.I64, ValType.F32, ValType.F64
-_V128 = ValType.V128
-_NUMBERS = (_I32, _I64, _F32, _F64)
+# What half of the modules do without, so that not all are about the newest.
+_NEWER = ("tail-call", "exceptions", "function-references", "memory64", "multi-memory")
 # A function makes each NaN of arithmetic canonical at once.
 _CANONICAL = {
-    _F32: "(func $f32 (param f32) (result f32) (select (local.get 0) (f32.const nan)"
+    F32: "(func $f32 (param f32) (result f32) (select (local.get 0) (f32.const nan)"
     " (f32.eq (local.get 0) (local.get 0))))",
-    _F64: "(func $f64 (param f64) (result f64) (select (local.get 0) (f64.const nan)"
+    F64: "(func $f64 (param f64) (result f64) (select (local.get 0) (f64.const nan)"
     " (f64.eq (local.get 0) (local.get 0))))",
 }
 _CANONICAL_LANES = """
@@ -35,368 +31,59 @@ _CANONICAL_LANES = """
     (v128.const f32x4 nan nan nan nan) (f32x4.eq (local.get 0) (local.get 0))))
   (func $f64x2 (param v128) (result v128) (v128.bitselect (local.get 0)
     (v128.const f64x2 nan nan) (f64x2.eq (local.get 0) (local.get 0))))"""
-_FLOATS = ("0", "-0", "1", "-1", "0.5", "inf", "-inf", "nan", "0x1p-149", "0x1p31", "-0x1p63")
-# Parameters and locals of every function: numbers of each type, then what loops count with.
-_LOCALS = {_I32: (0, 4, 5), _I64: (1, 6), _F32: (2, 7), _F64: (3, 8), _V128: (12,)}
-_HEADER = "(param i32 i64 f32 f64)"
-_COUNTER, _POINTER, _OTHER = 9, 10, 11
-
-
-@cache
-def _numeric_rows(features: frozenset[str]) -> dict[ValType, list[Opcode]]:
-    """Rows of operands and one result, without choice of the result, by its type."""
-    rows: dict[ValType, list[Opcode]] = {ty: [] for ty in (*_NUMBERS, _V128)}
-    for row in ROWS:
-        known = row.feature in features and row.feature not in ("relaxed-simd", "threads")
-        plain = row.imm in (Imm.NONE, Imm.LANE, Imm.LANES)
-        types = (*(row.params or ()), *(row.results or ()))
-        if known and plain and row.params and row.results and set(types) <= set(rows):
-            rows[row.results[0]].append(row)
-    return rows
-
-
-@cache
-def _accesses(features: frozenset[str], stores: bool) -> list[Opcode]:
-    return [
-        row
-        for row in ROWS
-        if row.imm is Imm.MEMARG
-        and row.feature in features
-        and row.feature != "threads"
-        and row.params is not None
-        and (len(row.params) == 2) == stores
-    ]
-
-
-class _Function:
-    """Writes one function's body."""
-
-    def __init__(
-        self, rng: random.Random, features: frozenset[str], callees: int, types: int
-    ) -> None:
-        self._rng = rng
-        self._features = features
-        self._callees = callees
-        self._types = types
-        self._has_vectors = "simd" in features
-        self._busy: set[int] = set()  # locals that a loop around counts with
-        self._loops = 0
-
-    # -- expressions -----------------------------------------------------------------------------
-
-    def expression(self, ty: ValType, depth: int) -> str:
-        rng = self._rng
-        if depth <= 0 or rng.random() < 0.1:
-            return self._leaf(ty)
-        if rng.random() < 0.12:
-            loads = [r for r in _accesses(self._features, False) if r.results == (ty,)]
-            row = rng.choice(loads)
-            return f"({row.name} {self._offset()} {self.address(depth - 1)})"
-        if rng.random() < 0.08:
-            first, second = self.expression(ty, depth - 1), self.expression(ty, depth - 1)
-            return f"(select {first} {second} {self.expression(_I32, depth - 1)})"
-        if rng.random() < 0.06:
-            return self._conditional(ty, depth)
-        row = rng.choice(_numeric_rows(self._features)[ty])
-        return self._applied(row, depth)
-
-    def _applied(self, row: Opcode, depth: int) -> str:
-        rng = self._rng
-        assert row.params is not None
-        assert row.results is not None
-        operands = " ".join(self.expression(ty, depth - 1) for ty in row.params)
-        lanes = ""
-        if row.imm is Imm.LANE:
-            lanes = f" {rng.randrange(row.lanes)}"
-        elif row.imm is Imm.LANES:
-            lanes = " " + " ".join(str(rng.randrange(32)) for _ in range(16))
-        text = f"({row.name}{lanes} {operands})"
-        return f"(call ${SHAPE_OF_NANS[row]} {text})" if row in SHAPE_OF_NANS else text
-
-    def _conditional(self, ty: ValType, depth: int) -> str:
-        condition = self.expression(_I32, depth - 1)
-        then, other = self.expression(ty, depth - 1), self.expression(ty, depth - 1)
-        return f"(if (result {ty.value}) {condition} (then {then}) (else {other}))"
-
-    def _leaf(self, ty: ValType) -> str:
-        rng = self._rng
-        if rng.random() < 0.5:
-            return f"(local.get {rng.choice(_LOCALS[ty])})"
-        if rng.random() < 0.2 and ty is not _V128:
-            return f"(global.get ${ty.value})"
-        return self.constant(ty)
-
-    def constant(self, ty: ValType) -> str:
-        """A telling number."""
-        rng = self._rng
-        if ty in (_F32, _F64):
-            return f"({ty.value}.const {rng.choice(_FLOATS)})"
-        if ty is _V128:
-            shape, values = rng.choice((("f32x4", 4), ("f64x2", 2), ("i64x2", 2), ("i8x16", 16)))
-            width = {"i64x2": 64, "i8x16": 8}.get(shape)
-            lanes = [
-                rng.choice(_FLOATS) if width is None else str(self._integer(width))
-                for _ in range(values)
-            ]
-            return f"(v128.const {shape} {' '.join(lanes)})"
-        return f"({ty.value}.const {self._integer(32 if ty is _I32 else 64)})"
-
-    def _integer(self, width: int) -> int:
-        rng = self._rng
-        value = rng.choice((0, 1, -1, 1 << rng.randrange(width), (1 << rng.randrange(width)) - 1))
-        value = (value + rng.choice((0, 0, 0, 1, -1))) % (1 << width)
-        return value - (value >> (width - 1) << width)
-
-    # -- memory ----------------------------------------------------------------------------------
-
-    def _offset(self) -> str:
-        rng = self._rng
-        if rng.random() < 0.6:
-            return ""
-        return f"offset={rng.choice((1, 2, 8, 16, 100, _PAGE - 8, _PAGE, 0xFFFFFFFF))}"
-
-    def address(self, depth: int) -> str:
-        """Mostly inside, often near an edge, now and then anywhere."""
-        rng = self._rng
-        kind = rng.random()
-        if kind < 0.4:
-            edge = rng.choice((0, _PAGE, 2 * _PAGE))
-            return f"(i32.const {max(0, edge - rng.randrange(20))})"
-        if kind < 0.9:
-            return f"(i32.and {self.expression(_I32, min(depth, 2))} (i32.const 0xffff))"
-        return self.expression(_I32, depth)
-
-    def store(self, depth: int) -> str:
-        row = self._rng.choice(_accesses(self._features, True))
-        assert row.params is not None
-        value = self.expression(row.params[1], depth)
-        return f"({row.name} {self._offset()} {self.address(depth)} {value})"
-
-    def _bulk(self, depth: int) -> str:
-        rng = self._rng
-        size = f"(i32.const {rng.choice((0, 0, 1, 8, 100, 300, _PAGE, 2 * _PAGE))})"
-        if rng.random() < 0.2:
-            size = self.expression(_I32, 1)
-        small = f"(i32.const {rng.choice((0, 0, 1, 3, 9, 11))})"
-        where = self.address(1)
-        return rng.choice(
-            (
-                f"(memory.fill {where} {self.expression(_I32, depth)} {size})",
-                f"(memory.copy {where} {self.address(1)} {size})",
-                f"(memory.init $data {where} (i32.const {rng.randrange(12)}) {small})",
-                "(data.drop $data)",
-                f"(drop (memory.grow (i32.const {rng.choice((0, 1, 1, 5))})))",
-                f"(table.init $table $functions {small} (i32.const {rng.randrange(5)}) {small})",
-                f"(table.copy $table $table {small} (i32.const {rng.randrange(8)}) {small})",
-                f"(table.fill $table {small} (ref.null func) {small})",
-                f"(drop (table.grow $table (ref.null func) (i32.const {rng.randrange(4)})))",
-                "(elem.drop $functions)",
-            )
-        )
-
-    # -- statements ------------------------------------------------------------------------------
-
-    def loops(self, count: int) -> str:
-        """Nothing but loops, so that all of them are come to."""
-        return "\n".join(self.loop(2) for _ in range(count))
-
-    def statements(self, count: int, depth: int) -> str:
-        return "\n".join(self._statement(depth) for _ in range(count))
-
-    def _statement(self, depth: int) -> str:
-        kinds: Sequence[tuple[int, Callable[[int], str]]] = (
-            (6, self._set),
-            (5, self.store),
-            (3, self._set_global),
-            (4, self.loop),
-            (2, self._bulk),
-            (2, self._if),
-            (2, self._br_table),
-            (2, self._call),
-            (2, self._call_indirect),
-            (1, self._values),
-            (1, lambda depth: f"(drop {self.expression(self._type(), depth)})"),
-        )
-        weights = [weight for weight, _ in kinds]
-        (_, kind), *_ = self._rng.choices(kinds, weights)
-        return kind(depth)
-
-    def _type(self) -> ValType:
-        types = (*_NUMBERS, _V128) if self._has_vectors else _NUMBERS
-        return self._rng.choice(types)
-
-    def _set(self, depth: int) -> str:
-        ty = self._type()
-        return f"(local.set {self._rng.choice(_LOCALS[ty])} {self.expression(ty, depth)})"
-
-    def _set_global(self, depth: int) -> str:
-        ty = self._rng.choice(_NUMBERS)
-        return f"(global.set ${ty.value} {self.expression(ty, depth)})"
-
-    def _if(self, depth: int) -> str:
-        condition = self.expression(_I32, depth)
-        then, other = self.statements(2, depth - 1), self.statements(1, depth - 1)
-        return f"(if {condition} (then {then}) (else {other}))"
-
-    def _br_table(self, depth: int) -> str:
-        labels = " ".join(str(self._rng.randrange(3)) for _ in range(self._rng.randrange(1, 6)))
-        choice = self.expression(_I32, depth)
-        inner = f"(block {self.statements(1, depth - 1)} (br_table {labels} {choice}))"
-        return f"(block (block {inner} {self.statements(1, depth - 1)}) {self.store(depth)})"
-
-    def _values(self, depth: int) -> str:
-        """A block whose values go round a loop as its parameters."""
-        first, second = self.expression(_I32, depth), self.expression(_F64, depth)
-        self._loops += 1
-        turn = f"$turn{self._loops}"
-        return f"""
-          (block (result f64 i32)
-            {first} {second}
-            (loop {turn} (param i32 f64) (result f64 i32)
-              (local.set 8) (local.set 4)
-              (i32.shr_u (local.get 4) (i32.const {self._rng.choice((1, 5, 9))})) (local.get 8)
-              (br_if {turn} (i32.gt_u (local.get 4) (i32.const {self._rng.randrange(40)})))
-              (local.set 8) (local.set 4) (local.get 8) (local.get 4)))
-          (local.set 4) (local.set 8)"""
-
-    def _call(self, depth: int) -> str:
-        if not self._callees:
-            return self._set(depth)
-        given = " ".join(self.expression(ty, depth - 1) for ty in _NUMBERS)
-        return f"(local.set 4 (call $g{self._rng.randrange(self._callees)} {given}))"
-
-    def _call_indirect(self, depth: int) -> str:
-        number = self._rng.randrange(self._types)
-        element = self._rng.choice((f"(i32.const {self._rng.randrange(9)})", "(local.get 0)"))
-        given = " ".join(self.expression(ty, depth - 1) for ty in _NUMBERS[: number + 1])
-        return f"(local.set 4 (call_indirect $table (type $t{number}) {given} {element}))"
-
-    # -- loops through memory --------------------------------------------------------------------
-
-    def loop(self, depth: int) -> str:
-        """Counts with one local and moves another through memory, which it may leave."""
-        rng = self._rng
-        if _COUNTER in self._busy:
-            return self.store(depth)
-        self._busy.add(_COUNTER)
-        self._loops += 1
-        label, after = f"$loop{self._loops}", f"$after{self._loops}"
-        turns, step = rng.randrange(1, 70), rng.choice((1, 1, 1, 2, 4, 8, -1, -1, -2, -8, 3, -5))
-        stride = rng.choice((1, 2, 4, 4, 8, 8, 16, 24, -1, -4, -8, 3))
-        # Where the last turn comes to an edge, give or take; or anywhere inside.
-        edge = rng.choice((0, _PAGE, _PAGE, 2 * _PAGE))
-        start = edge - turns * stride + rng.randrange(-24, 25) * rng.choice((0, 1, 1))
-        if rng.random() < 0.4:
-            start = rng.randrange(200, _PAGE - 2000)
-        if rng.random() < 0.1:
-            start = rng.choice((-8, -1, 0x7FFFFFF8, 0))
-        first = rng.choice((0, 1, 5, -3, turns, 0x7FFFFFF0, -0x80000000, 1000))
-        last = first + turns * step
-        start, first, last = (_as_i32(value) for value in (start, first, last))
-        how = "ne"
-        if rng.random() < 0.6:
-            how = rng.choice(("lt", "le") if step > 0 else ("gt", "ge")) + rng.choice(("_s", "_u"))
-            last = _as_i32(last + rng.randrange(-2, 3))
-        by = self._step(stride)
-        body = [self._loop_part(depth) for _ in range(rng.randrange(1, 4))]
-        count = f"(local.tee {_COUNTER} (i32.add (local.get {_COUNTER}) (i32.const {step})))"
-        move = f"(local.set {_POINTER} (i32.add (local.get {_POINTER}) {by}))"
-        bound = f"(i32.const {last})"
-        if rng.random() < 0.3:
-            bound = f"(i32.add (local.get {_OTHER}) (i32.const {_as_i32(last - stride)}))"
-        body.insert(rng.randrange(len(body) + 1), move)
-        if rng.random() < 0.7:
-            turn = f"(br_if {label} (i32.{how} {count} {bound}))"
-            code = f"(loop {label} {' '.join(body)} {turn})"
-        else:
-            leave = f"(br_if {after} (i32.eqz (i32.{how} {count} {bound})))"
-            body.insert(rng.randrange(len(body) + 1), leave)
-            code = f"(block {after} (loop {label} {' '.join(body)} (br {label})))"
-        self._busy.discard(_COUNTER)
-        return f"""
-          (local.set {_COUNTER} (i32.const {first}))
-          (local.set {_POINTER} (i32.const {start}))
-          (local.set {_OTHER} (i32.const {stride}))
-          {code}"""
-
-    def _step(self, stride: int) -> str:
-        return f"(local.get {_OTHER})" if self._rng.random() < 0.3 else f"(i32.const {stride})"
-
-    def _loop_part(self, depth: int) -> str:
-        rng = self._rng
-        at = rng.choice(
-            (
-                f"(local.get {_POINTER})",
-                f"(local.get {_POINTER})",
-                f"(i32.add (local.get {_POINTER}) (i32.const {rng.choice((4, 8, -8, 64))}))",
-                f"(i32.sub (local.get {_POINTER}) (local.get {_OTHER}))",
-                f"(i32.shl (local.get {_COUNTER}) (i32.const 2))",
-                "(i32.const 16)",
-            )
-        )
-        offset = f"offset={rng.choice((0, 0, 0, 4, 8, 1024))}"
-        kind = rng.random()
-        if kind < 0.45:
-            row = rng.choice(_accesses(self._features, True))
-            assert row.params is not None
-            return f"({row.name} {offset} {at} {self._loop_value(row.params[1], at, offset)})"
-        if kind < 0.9:
-            ty = rng.choice((_I32, _I64))
-            local = rng.choice(_LOCALS[ty])
-            word = rng.choice(("add", "xor", "or", "sub", "mul"))
-            value = self._loop_value(ty, at, offset)
-            return f"(local.set {local} ({ty.value}.{word} (local.get {local}) {value}))"
-        inner = self.store(1)
-        return f"(if (i32.eqz (i32.and (local.get {_COUNTER}) (i32.const 7))) (then {inner}))"
-
-    def _loop_value(self, ty: ValType, at: str, offset: str) -> str:
-        """Something loaded, something computed."""
-        loads = [r for r in _accesses(self._features, False) if r.results == (ty,)]
-        load = f"({self._rng.choice(loads).name} {offset} {at})"
-        if ty in (_I32, _I64) and self._rng.random() < 0.5:
-            word = self._rng.choice(("add", "sub", "xor", "mul", "shl"))
-            return f"({ty.value}.{word} {load} {self._leaf(ty)})"
-        return load if self._rng.random() < 0.7 else self.expression(ty, 1)
 
 
 def _names(count: int) -> str:
-    return " ".join(ty.value for ty in _NUMBERS[:count])
+    return " ".join(ty.value for ty in NUMBERS[:count])
 
 
-def _as_i32(value: int) -> int:
-    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+def _memories(rng: random.Random, features: frozenset[str]) -> list[Memory]:
+    """One, or up to three; of 32-bit addresses, or also of 64."""
+    count = rng.randrange(1, 4) if "multi-memory" in features else 1
+    has_long = "memory64" in features
+    return [Memory(f"$m{number}", has_long and rng.random() < 0.6) for number in range(count)]
+
+
+def _memory(rng: random.Random, memory: Memory) -> str:
+    limits = f"{rng.choice((1, 1, 2))} {rng.choice((2, 3))}"
+    return f'(memory {memory.name} (export "{memory.name[1:]}") {memory.address} {limits})'
 
 
 def table_module(seed: int, features: frozenset[str]) -> bytes:
     """The module of a seed."""
     rng = random.Random(f"table {seed}")
+    features = features - {name for name in _NEWER if rng.random() < 0.5}
+    memories = _memories(rng, features)
+    begins = f"({memories[0].address}.const {rng.choice((0, 64, PAGE - 16))})"
     functions = rng.randrange(1, 4)
     names = [f"$g{number}" for number in range(functions)]
     parts = [
         *(f"(type $t{n} (func (param {_names(n + 1)}) (result i32)))" for n in range(4)),
-        f'(memory (export "memory") {rng.choice((1, 1, 2))} {rng.choice((2, 3))})',
+        *(_memory(rng, memory) for memory in memories),
         '(table $table (export "table") 8 12 funcref)',
         f"(elem (table $table) (i32.const 1) func {' '.join(names)} $short)",
         f"(elem $functions func {' '.join(names)} $short)",
         '(data $data "\\01\\02\\fe\\ffabcdef")',
-        f'(data (i32.const {rng.choice((0, 64, _PAGE - 16))}) "\\80\\7f0123456789\\ff\\ff\\00")',
+        f'(data {begins} "\\80\\7f0123456789\\ff\\ff\\00")',
         *(
             f'(global ${t.value} (export "{t.value}") (mut {t.value}) ({t.value}.const 3))'
-            for t in _NUMBERS
+            for t in NUMBERS
         ),
         *_CANONICAL.values(),
         _CANONICAL_LANES if "simd" in features else "",
+        *parts_of_control(features),
         "(func $short (type $t0) (i32.add (local.get 0) (i32.const 1)))",
     ]
+    more = locals_of_control(features)
     vectors = " v128" if "simd" in features else ""
     for number, name in enumerate(names):
-        function = _Function(rng, features, number, 4)
+        function = ControlFunction(rng, features, number, 4, memories)
         body = function.statements(rng.randrange(2, 7), rng.randrange(1, 5))
         if rng.random() < 0.4:
             body = function.loops(rng.randrange(1, 4))
-        result = function.expression(_I32, 3)
+        result = function.expression(I32, 3)
         parts.append(
-            f'(func {name} (export "{name[1:]}") {_HEADER} (result i32)\n'
-            f"(local i32 i32 i64 f32 f64 i32 i32 i32{vectors})\n{body}\n{result})"
+            f'(func {name} (export "{name[1:]}") {HEADER} (result i32)\n'
+            f"(local i32 i32 i64 f32 f64 i32 i32 i32{vectors})\n{more}\n{body}\n{result})"
         )
     return bytes(wasmtime.wat2wasm(f"(module {' '.join(parts)})"))
