@@ -15,7 +15,7 @@ from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.spec.features import ALL_FEATURES, FEATURES_2_0
 from wasinn_runtime.spec.types import ValType
 
-_MODULES = 40
+_MODULES = 150
 
 
 @cache
