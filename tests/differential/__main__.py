@@ -80,6 +80,7 @@ def main(
     chosen = modes or MODES
     enabled = parse_features(features) if features else common_features(chosen)
     tally: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     steps = 0
     findings: list[tuple[Case, Verdict]] = []
     console = Console(stderr=True)
@@ -90,6 +91,8 @@ def main(
             nonlocal steps
             tally[verdict.kind.value] += 1
             steps += verdict.steps
+            if verdict.kind is VerdictKind.UNUSABLE:
+                reasons[verdict.why.partition(":")[0]] += 1
             bar.advance(task)
             if verdict.is_finding:
                 findings.append((case, verdict))
@@ -102,6 +105,8 @@ def main(
         _keep(out, case, verdict, chosen, shrink, cache or code_cache())
     kinds = ", ".join(f"{tally[kind.value]} {kind.value}" for kind in VerdictKind)
     click.echo(f"{count} modules, {steps} steps, {', '.join(chosen)}: {kinds}")
+    for reason, times in reasons.most_common():
+        click.echo(f"  {times} unusable: {reason}")
     raise SystemExit(1 if findings else 0)
 
 

@@ -13,8 +13,8 @@ from tests.differential.pool import run_cases
 from wasinn_runtime.engines.modes import MODES
 
 # How many of each, and how many at least that something can be compared of: what a mutation
-# brings in is often more than the engine has or arithmetic on NaNs, and such seeds are passed over.
-COUNTS = {"smith": (100, 95), "mutate": (20, 5), "table": (80, 80)}
+# brings in is at times more than the engine has, and such seeds are passed over.
+COUNTS = {"smith": (100, 95), "mutate": (20, 15), "table": (80, 80)}
 CHUNK = 20
 FEATURES = common_features(MODES)
 
