@@ -17,7 +17,11 @@ from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["compiled", "llvmlite_version", "machine_identity"]
+__all__ = ["HANDLER_LEVEL", "compiled", "llvmlite_version", "machine_identity"]
+
+HANDLER_LEVEL = -1
+"""The level for interpreters' handlers, in the place of LLVM's: level 1 takes eight times as long
+to optimise them, to the same end, since they are a few instructions each and call little."""
 
 _CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "flags", "Features", "CPU part")
 
@@ -71,7 +75,7 @@ def compiled(
         kind: what it is, for the cache's file names.
         parts: all that decides the IR.
         write_ir: gives the IR; called only when there is no cached image.
-        opt_level: LLVM's.
+        opt_level: LLVM's, or ``HANDLER_LEVEL``.
         exports: symbols whose addresses are wanted; the kind and the parts decide them.
         verify: run LLVM's verifier on the IR.
     """

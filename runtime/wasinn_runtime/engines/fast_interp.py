@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from wasinn_runtime.engines.compile import HANDLER_LEVEL
 from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.kept import KeptCode
 from wasinn_runtime.engines.lazy import Lazy
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
 __all__ = ["FastInterp", "FastInterpreter", "fast_interpreter"]
-
-# What more would bring is not worth the seconds: handlers are a few instructions each.
-_OPT_LEVEL = 1
 
 
 class FastInterpreter:
@@ -68,7 +66,7 @@ class FastInterpreter:
             print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
             return unit()
 
-        image = self._engine.image(kind, [], write_ir, _OPT_LEVEL, (TABLE_SYMBOL, *symbols))
+        image = self._engine.image(kind, [], write_ir, HANDLER_LEVEL, (TABLE_SYMBOL, *symbols))
         code = load(image, interpreter_imports())
         self._codes.append(code)
         return code.addresses[TABLE_SYMBOL]

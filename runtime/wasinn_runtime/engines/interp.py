@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.compile import HANDLER_LEVEL
 from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.linked import load
@@ -45,8 +46,6 @@ __all__ = ["ClassicInterpreter", "Interp", "classic_interpreter"]
 assert ENTRY_BYTES == side_table.ENTRY_BYTES
 assert (RANGE_BYTES, CLAUSE_BYTES) == (4 * tries.RANGE_WORDS, 4 * tries.CLAUSE_WORDS)
 
-# What more would bring is not worth the seconds: handlers are a few instructions each.
-_OPT_LEVEL = 1
 _ADDRESSES = (PLAIN_SYMBOL, WIDE_SYMBOL, CLASSIC.run_symbol)
 
 
@@ -83,7 +82,7 @@ def _make(engine: Engine) -> ClassicInterpreter:
         print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
         return classic_unit()
 
-    image = engine.image("interp", [], write_ir, _OPT_LEVEL, _ADDRESSES)
+    image = engine.image("interp", [], write_ir, HANDLER_LEVEL, _ADDRESSES)
     code = load(image, interpreter_imports())
     plain, wide, run = (code.addresses[symbol] for symbol in _ADDRESSES)
     return ClassicInterpreter(code, plain, wide, run)

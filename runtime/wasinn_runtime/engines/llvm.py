@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
+from wasinn_runtime.engines.compile import HANDLER_LEVEL
 from wasinn_runtime.engines.targets import Architecture, cpu_features, host_architecture
 from wasinn_runtime.errors import Internal
 from wasinn_runtime.lower.simd_support import simd_support
@@ -120,7 +122,7 @@ def _optimised(
 ) -> tuple[Any, Any]:
     began = time.perf_counter()
     # The generator that level 0 takes makes no jumps of tail calls.
-    machine = _machine(target, opt_level or int(".tail(" in ir))
+    machine = _machine(target, abs(opt_level) or int(".tail(" in ir))
     support = simd_support(ir, target.triple, target.features)
     try:
         module = llvm.parse_assembly(ir + support)
@@ -133,8 +135,13 @@ def _optimised(
         ) from error
     module.triple = target.triple
     stage("parse", time.perf_counter() - began)
-    if opt_level:
-        began = time.perf_counter()
+    began = time.perf_counter()
+    if opt_level == HANDLER_LEVEL:
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        passes.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(0)))
+    elif opt_level:
         # The vectorisers are what makes guest loops as fast as native ones.
         options = llvm.PipelineTuningOptions(speed_level=opt_level)
         options.loop_vectorization = opt_level >= 2
@@ -142,9 +149,7 @@ def _optimised(
         options.loop_interleaving = opt_level >= 2
         builder = llvm.create_pass_builder(machine, options)
         builder.getModulePassManager().run(module, builder)
-        stage("optimise", time.perf_counter() - began)
     else:
-        began = time.perf_counter()
         passes = llvm.create_new_module_pass_manager()
         if support:
             passes.add_always_inliner_pass()
@@ -153,7 +158,7 @@ def _optimised(
         passes.add_sroa_pass()
         passes.add_simplify_cfg_pass()
         passes.run(module, llvm.create_pass_builder(machine, llvm.PipelineTuningOptions(0)))
-        stage("optimise", time.perf_counter() - began)
+    stage("optimise", time.perf_counter() - began)
     return machine, module
 
 
@@ -163,7 +168,7 @@ def to_object(
     """Compile LLVM IR text to an object file.
 
     Args:
-        opt_level: 0 to 3, LLVM's optimisation level.
+        opt_level: 0 to 3, LLVM's optimisation level; or ``HANDLER_LEVEL``.
         verify: run LLVM's verifier first (for tests; our IR is correct by construction).
         stage: told of each stage: parse, optimise, generate.
 
@@ -172,9 +177,23 @@ def to_object(
     """
     machine, module = _optimised(ir, target, opt_level, verify, stage)
     began = time.perf_counter()
-    image = bytes(machine.emit_object(module))
+    with _own_tails() if opt_level == HANDLER_LEVEL else nullcontext():
+        image = bytes(machine.emit_object(module))
     stage("generate", time.perf_counter() - began)
     return image
+
+
+@contextmanager
+def _own_tails() -> Iterator[None]:
+    """Have LLVM keep equal ends of blocks apart, which costs others of the process a little room.
+
+    A jump to the next handler is predicted by where it is: shared, it would be wrong more often.
+    """
+    llvm.set_option("wasinn", "-enable-tail-merge=0")
+    try:
+        yield
+    finally:
+        llvm.set_option("wasinn", "-enable-tail-merge=1")
 
 
 def to_assembly(ir: str, target: Target, opt_level: int) -> str:
