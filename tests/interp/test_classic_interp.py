@@ -118,6 +118,41 @@ def test_constants(load: Load, value: int) -> None:
     assert f(5) == ((value << 31) + 5, narrow, both)
 
 
+# --- what is done without a jump ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operands", [0, 1, 2])
+@pytest.mark.parametrize("blocks", range(1, 12))
+def test_any_number_of_blocks_begins_at_once(load: Load, blocks: int, operands: int) -> None:
+    labels = " ".join(map(str, range(blocks)))
+    body = f"(br_table {labels} (local.get 1))"
+    for number in range(blocks):
+        body = f"(block {body}) (local.set 2 (i32.add (local.get 2) (i32.const {1 << number})))"
+    text = f"""(module (func (export "f") (param i32 i32) (result i32) (local i32)
+      {"(i32.const 100) " * operands} (local.set 2 (local.get 0)) {body}
+      (local.get 2) {"i32.add " * operands}))"""
+    f = exported(load, wat(text))
+    for label in range(blocks):
+        passed = sum(1 << number for number in range(label, blocks))
+        assert f(1000, label) == 1000 + passed + 100 * operands
+
+
+def test_what_follows_a_branch_that_is_not_taken(load: Load) -> None:
+    text = """(module (memory 1) (func (export "f") (param i32 i32) (result i32)
+      (block (result i32)
+        (i32.const 1) (i64.const 9) (drop)
+        (drop (br_if 0 (i32.const 7) (i32.eqz (local.get 0))))
+        (block
+          (br_if 0 (i32.eqz (local.tee 1 (i32.add (local.get 1) (i32.const 1)))))
+          (br_if 0 (local.tee 1 (i32.load (local.get 1))))
+          (drop (br_if 1 (i32.const 8) (i32.eqz (local.get 1)))))
+        (drop) (i32.add (local.get 1) (i32.const 100)))))"""
+    f = exported(load, wat(text))
+    assert f(0, 5) == 7
+    assert f(1, -1) == 100
+    assert f(1, 5) == 8
+
+
 # --- side tables --------------------------------------------------------------------------------
 
 

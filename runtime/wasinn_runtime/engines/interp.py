@@ -20,7 +20,7 @@ from wasinn_runtime.engines.core import interpreter_imports
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.place import Code
-from wasinn_runtime.lower.classic_body import CLASSIC, ModuleFacts
+from wasinn_runtime.lower.classic_body import CLASSIC, LOOKAHEAD, ModuleFacts
 from wasinn_runtime.lower.classic_body import Code as ClassicCode
 from wasinn_runtime.lower.classic_control import ENTRY_BYTES
 from wasinn_runtime.lower.classic_exceptions import CLAUSE_BYTES, RANGE_BYTES
@@ -96,7 +96,7 @@ class Interp(Lazy):
     def __init__(self, module: Module) -> None:
         super().__init__(module)
         self.interpreter = classic_interpreter(self.engine)
-        self._data = ctypes.c_char_p(self.parsed.data)
+        self._data = ctypes.c_char_p(_with_room(self.parsed))
         self._bytes = ctypes.cast(self._data, ctypes.c_void_p).value or 0
         self._facts = _ModuleFacts(self.parsed, self.layout, self.places)
         # By function: what its CodeEntry points to, and what that points to.
@@ -136,6 +136,13 @@ class Interp(Lazy):
         words = array("q", [header[at] for at in sorted(header)])
         self.codes[index] = (words, table.words, local_map, table.tries)
         self.entries.interpret(index, _address(words) + 8 * Header.WORDS, self.interpreter.run)
+
+
+def _with_room(module: ParsedModule) -> bytes:
+    """A module's bytes, with room behind its code for handlers that look ahead."""
+    data, code = module.data, module.code
+    end = code[-1].end if code else 0
+    return data if end + LOOKAHEAD <= len(data) else data + bytes(LOOKAHEAD)
 
 
 def _address(words: array[int]) -> int:

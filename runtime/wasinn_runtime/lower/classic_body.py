@@ -19,6 +19,7 @@ meet, nothing has to agree.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -30,7 +31,8 @@ from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE
 from wasinn_runtime.spec.types import GlobalType, Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC", "STATES", "Body", "Code", "Follow", "ModuleFacts"]
+__all__ = ["CLASSIC", "LOOKAHEAD", "STATES", "Body", "Code", "Follow", "ModuleFacts"]
+__all__ += ["Pattern"]
 
 CLASSIC = Interpreter(
     "wasinn_classic",
@@ -100,8 +102,27 @@ _STRIDES = {
 
 
 _Forked = tuple[list[str], int, tuple[str, int], dict[str, str]]
-Follow = Mapping[tuple[int, "Callable[[Body], None]"], "Follow"]
-"""What a handler does at once when it follows: opcode and what writes it, to what may follow it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a handler looks for behind its own instruction, to do it at once.
+
+    Attributes:
+        mask, value: of the four bytes there, those that decide and what they must be. They leave
+            no doubt of how long the immediates are.
+        write: writes what it does.
+    """
+
+    mask: int
+    value: int
+    write: Callable[[Body], None]
+
+
+Follow = Mapping[Pattern, "Follow"]
+"""What a handler does at once when it follows, to what may follow that."""
+# How many bytes a handler may read beyond the last instruction.
+LOOKAHEAD = 4
 
 
 class _Module:
@@ -159,18 +180,19 @@ class Body(Handler):
         cells: values of the topmost cells that are not in memory, deepest first.
         origin: the address of the instruction that is being written.
         short: whether immediates are expected to have one byte.
-        give_up: ends the block when that is wrong, or for whatever else is rare.
+        known: whether it is known that they have.
+        give_up: ends the block when what is expected is wrong, or for whatever else is rare.
         follow: what may be done at once after it.
     """
 
     module = cast("ParsedModule", _Module())
-    keep_load = False
 
     def __init__(self, symbol: str, state: int, twin: str = "") -> None:
         super().__init__(CLASSIC, symbol)
         self.cells = ["%s", "%t"][STATES - 1 - state :]
         self.symbol = symbol
         self.short = bool(twin)
+        self.known = False
         self.origin = "%pc"
         self.follow: Follow = {}
         self.give_up: Callable[[], None] = partial(self.leave_to, twin)
@@ -180,6 +202,11 @@ class Body(Handler):
         self._read = ("%pc", 1)
 
     # -- services of Frame -----------------------------------------------------------------------
+
+    @property
+    def keep_load(self) -> bool:
+        """What one instruction does must have happened when one that follows it traps."""
+        return self.known or bool(self.follow)
 
     @property
     def w(self) -> Body:
@@ -340,7 +367,8 @@ class Body(Handler):
         """The next LEB128 number, unsigned, as i64."""
         if self.short:
             value = self.byte()
-            self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
+            if not self.known:
+                self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
             return self.let(f"zext i8 {value} to i64")
         value, _ = self._any_length()
         return value
@@ -349,7 +377,8 @@ class Body(Handler):
         """The next LEB128 number, signed, as i64."""
         if self.short:
             value = self.byte()
-            self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
+            if not self.known:
+                self.use_twin(self.let(f"icmp slt i8 {value}, 0"))
             value = self.let(f"shl i8 {value}, 1")
             return self.let(f"ashr i64 {self.let(f'sext i8 {value} to i64')}, 1")
         return self._any_signed()
@@ -358,6 +387,8 @@ class Body(Handler):
         """The same for constants, of which also two and three bytes are common."""
         if not self.short:
             return self._any_signed()
+        if self.known:
+            return self.signed()
         done = self.new_label("constant")
         found: list[tuple[str, str, str]] = []
         low = "0"
@@ -443,27 +474,22 @@ class Body(Handler):
 
     def next(self) -> None:
         """End the handler by going on after what was read: with what often follows, or anything."""
-        pc, stp = self.here(), self.at["stp"]
+        pc = self.here()
         if self.follow:
-            opcode = self.let(f"load i8, ptr {pc}")
+            ahead = self.let(f"load i32, ptr {pc}, align 1")
             before = self.fork()
-            outer = self.origin, self.follow, self.give_up, self.short
-            for (code, write), follow in self.follow.items():
+            outer = self.origin, self.follow, self.short, self.known
+            for pattern, follow in self.follow.items():
                 fused, apart = self.new_label("fused"), self.new_label("apart")
-                follows = self.let(f"icmp eq i8 {opcode}, {code}")
+                decides = self.let(f"and i32 {ahead}, {pattern.mask}")
+                follows = self.let(f"icmp eq i32 {decides}, {pattern.value}")
                 self.do(f"br i1 {follows}, label %{fused}, label %{apart}")
                 self.label(fused)
-                self.origin, self.follow, self.short = pc, follow, True
-                self.give_up = partial(self._go_on, before, pc)
+                self.origin, self.follow, self.short, self.known = pc, follow, True, True
                 self.read_at(pc)
                 self.skip(1)
-                write(self)
+                pattern.write(self)
                 self.join(before)
-                self.origin, self.follow, self.give_up, self.short = outer
+                self.origin, self.follow, self.short, self.known = outer
                 self.label(apart)
-        self.dispatch(pc, stp)
-
-    def _go_on(self, forked: _Forked, pc: str) -> None:
-        """End the block by going on at an instruction, from what was known before it."""
-        self.join(forked)
         self.dispatch(pc)

@@ -162,7 +162,8 @@ def _branch_if(b: Body, holds: str) -> None:
     take(b, b.at["stp"])
     b.join(forked)
     b.label(after)
-    b.dispatch(b.here(), _after_entry(b))
+    b.at["stp"] = _after_entry(b)
+    b.next()
 
 
 def _br_if(b: Body) -> None:
@@ -219,6 +220,8 @@ def _block_type(b: Body) -> None:
         _skip_type(b)
         return
     code = b.byte()
+    if b.known:
+        return
     is_long = b.let(f"icmp slt i8 {code}, 0")
     is_pair = b.let(f"icmp ult i8 {b.let(f'sub i8 {code}, 99')}, 2")
     b.use_twin(b.let(f"or i1 {is_long}, {is_pair}"))
@@ -239,7 +242,8 @@ def _if_holds(b: Body, holds: str) -> None:
     b.dispatch(pc, stp)
     b.join(forked)
     b.label(then)
-    b.dispatch(b.here(), _after_entry(b))
+    b.at["stp"] = _after_entry(b)
+    b.next()
 
 
 def _if(b: Body) -> None:

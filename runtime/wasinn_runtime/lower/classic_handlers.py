@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from typing import cast
 
 import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
@@ -20,6 +21,7 @@ from wasinn_runtime.lower.classic_body import (
     Code,
     Follow,
     ModuleFacts,
+    Pattern,
 )
 from wasinn_runtime.lower.classic_calls import BOTTOM_PC, CALLS, WIDE_CALLS, begin
 from wasinn_runtime.lower.classic_control import (
@@ -31,6 +33,7 @@ from wasinn_runtime.lower.classic_control import (
     leave,
 )
 from wasinn_runtime.lower.classic_exceptions import BOTTOM_SYMBOL, THROWING, unwind
+from wasinn_runtime.lower.classic_sequences import SEQUENCES, TWO_BLOCKS
 from wasinn_runtime.lower.late_number import LateNumber
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.simd import LANE_MEANINGS
@@ -164,8 +167,9 @@ def _access(row: Opcode, wide: bool, b: Body) -> None:
     """A load or store, or an atomic access."""
     if b.short:
         both = b.let(f"load i16, ptr {b.here()}, align 1")
-        rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x80C0 - (1 << 16)}')}, 0")
-        b.use_twin(rare)
+        if not b.known:
+            rare = b.let(f"icmp ne i16 {b.let(f'and i16 {both}, {0x80C0 - (1 << 16)}')}, 0")
+            b.use_twin(rare)
         b.skip(2)
         offset = b.let(f"zext i16 {b.let(f'lshr i16 {both}, 8')} to i64")
         _access_at(row, wide, b, offset, None)
@@ -336,7 +340,6 @@ def _global_set(b: Body, ty: ValType, cell: str) -> None:
 # --- what handles each row ----------------------------------------------------------------------
 
 _CONTROL, _WIDE = CONTROL | CALLS, WIDE | WIDE_CALLS
-_COMPARISONS = {"eqz", "icmp", "fcmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,40 +397,60 @@ def _handled(row: Opcode, wide: bool) -> _Handled:
 
 # --- what is done without a jump between ---------------------------------------------------------
 
-_COMPARED = tuple(row.name for row in ROWS if row.meaning[0] in _COMPARISONS and row.code < 256)
-# What often follows an instruction in compilers' output, measured over many programs.
-_FOLLOWERS: dict[str, tuple[str, ...]] = {
-    "local.get": ("i32.const", "local.get"),
-    "local.set": ("local.get",),
-    "local.tee": ("i32.const", "local.get"),
-    "i32.const": ("i32.add", "i32.and"),
-    "i32.add": ("local.tee", "local.set"),
-    "i32.and": ("br_if", "local.tee"),
-    "i32.load": ("local.set", "local.tee"),
-    "block": ("block", "local.get"),
-    **dict.fromkeys(_COMPARED, ("br_if", "if")),
+# Of an opcode's byte and immediates behind it, those that decide, by what its row says: each number
+# has one byte, a memory's number is not there, a block has no parameters or results.
+_MASKS = {
+    Imm.NONE: 0xFF,
+    Imm.F32: 0xFF,
+    Imm.F64: 0xFF,
+    Imm.LOCAL: 0x80FF,
+    Imm.LABEL: 0x80FF,
+    Imm.I32: 0x80FF,
+    Imm.I64: 0x80FF,
+    Imm.MEMARG: 0x80C0FF,
+    Imm.BLOCK: 0xFFFF,
 }
-# How many instructions one handler does, the first included.
-_LONGEST = 3
+_NO_TYPE = 0x40
 _BY_NAME = {row.name: row for row in ROWS}
 
 
-def _follow(row: Opcode, wide: bool, length: int = _LONGEST) -> Follow:
+def _two_blocks(b: Body) -> None:
+    b.skip(3)
+    b.next()
+
+
+@cache
+def _pattern(name: str, wide: bool) -> Pattern | None:
+    """What finds an instruction of a sequence, if one of the two sets does it as the other."""
+    if name == TWO_BLOCKS:
+        block = _BY_NAME["block"].code | _NO_TYPE << 8
+        return Pattern(0xFFFFFFFF, block | block << 16, _two_blocks)
+    row = _BY_NAME[name]
+    handled = _handled(row, wide)
+    if wide and not handled.is_same:
+        return None
+    mask, value = _MASKS[row.imm], row.code
+    if row.imm is Imm.BLOCK:
+        value |= _NO_TYPE << 8
+    return Pattern(mask, value, handled.write)
+
+
+def _follow(row: Opcode, wide: bool) -> Follow:
     """What an instruction's handler also does when it follows, in one of the two sets."""
-    found: dict[tuple[int, Write], Follow] = {}
-    if length == 1:
-        return found
-    for name in _FOLLOWERS.get(row.name, ()):
-        after = _BY_NAME[name]
-        handled = _handled(after, wide)
-        if not wide or handled.is_same:
-            found[after.code, handled.write] = _follow(after, wide, length - 1)
+    found: dict[Pattern, Follow] = {}
+    for sequence in SEQUENCES.get(row.name, ()):
+        place = found
+        for name in sequence.split():
+            pattern = _pattern(name, wide)
+            if pattern is None:
+                break
+            place = cast("dict[Pattern, Follow]", place.setdefault(pattern, {}))
     return found
 
 
-def _names(follow: Follow) -> list[tuple[int, object]]:
+def _values(follow: Follow) -> list[tuple[int, object]]:
     """What there is in a tree, to compare with another."""
-    return [(code, _names(after)) for (code, _), after in follow.items()]
+    return [(pattern.value, _values(after)) for pattern, after in follow.items()]
 
 
 def _prefix(prefix: int, symbol: str, b: Body) -> None:
@@ -504,7 +527,7 @@ def classic_unit() -> str:
         for row in ROWS:
             handled = _handled(row, wide)
             follow = _follow(row, wide)
-            if wide and handled.is_same and _names(follow) == _names(_follow(row, False)):
+            if wide and handled.is_same and _values(follow) == _values(_follow(row, False)):
                 found[row.code] = plain[row.code]
             else:
                 name_ = f"{row.name}{'@wide' if wide else ''}"
