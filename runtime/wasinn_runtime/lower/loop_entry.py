@@ -16,7 +16,7 @@ from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.ssa import Block, Lowering
 from wasinn_runtime.lower.writer import INVARIANT, LLVM_TYPE, FunctionWriter
-from wasinn_runtime.spec.types import ValType
+from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = ["Loop", "NoLoopEntry", "has_loop_entries", "loop_entry", "loop_entry_name"]
 
@@ -70,6 +70,10 @@ def loop_entry(
 
 
 class _LoopEntry(Lowering):
+    """Its locals are in memory: they come from the frame or from before the loop."""
+
+    _may_name_locals = False
+
     def __init__(
         self,
         module: ParsedModule,
@@ -96,16 +100,20 @@ class _LoopEntry(Lowering):
 
     def _prologue(self) -> None:
         w = self.w
-        for i, ty in enumerate(self.locals):
-            w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
-        for i, (slot, ty) in enumerate(self._slots(self.locals)):
-            value = w.let(f"load {LLVM_TYPE[ty]}, ptr {slot}, align 8")
-            w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
+        slots = self._slots(self.locals)
+        self.store_locals([w.let(f"load {LLVM_TYPE[t]}, ptr {at}, align 8") for at, t in slots])
         for i in range(len(self.module.memories)):
             place = self.layout.memory(i) + VMContext.RESOURCE_BASE
             self._bases[i] = w.load_field("%vm", place, "ptr", INVARIANT)
         self._jump = w.reserve()
         w.label("start")
+
+    def begin_loop_check(self) -> None:
+        """A loop with two versions is entered where it is chosen between them."""
+        check = Block("loop", self.w.new_label("check"), FuncType((), ()), len(self.stack))
+        self.w.do(f"br label %{check.label}")
+        self.w.label(check.label)
+        self.at_loop(check)
 
     def at_loop(self, block: Block) -> None:
         """Where the wanted loop begins, its values may also come from the frame."""

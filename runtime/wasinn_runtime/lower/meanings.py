@@ -103,7 +103,11 @@ def _div(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
 @meaning("shift")
 def _shift(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     t = _type(row)
-    amount = w.let(f"and {t} {a[1]}, {_BITS[_operand(row)] - 1}")  # LLVM leaves more undefined
+    amount, highest = a[1], _BITS[_operand(row)] - 1  # LLVM leaves more undefined
+    if amount.startswith("%"):
+        amount = w.let(f"and {t} {amount}, {highest}")
+    else:
+        amount = str(int(amount) & highest)
     return w.let(f"{row.meaning[1]} {t} {a[0]}, {amount}")
 
 

@@ -1,13 +1,12 @@
 """One function to LLVM IR with operands as SSA values: the LLVM tiers' view of the table.
 
-Owns control flow, calls, locals and the operand stack. Trusts validation: a function that was not
-validated must not come here. Never recurses on nesting.
+Owns calls, locals and the operand stack; ``lower/ssa_blocks.py`` has control flow. Trusts
+validation: a function that was not validated must not come here. Never recurses on nesting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 
 # For the meanings and handlers that they register.
@@ -15,7 +14,7 @@ import wasinn_runtime.lower.atomics
 import wasinn_runtime.lower.ssa_calls  # noqa: F401
 from wasinn_runtime.abi.layout import VMContext, VMLayout
 from wasinn_runtime.binary.code import Body
-from wasinn_runtime.binary.module import Catch, ParsedModule
+from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.errors import Invalid
 from wasinn_runtime.lower.convention import (
     arguments,
@@ -30,11 +29,13 @@ from wasinn_runtime.lower.convention import (
 )
 from wasinn_runtime.lower.guards import guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
-from wasinn_runtime.lower.meanings import MEANINGS, float_immediate
+from wasinn_runtime.lower.local_flow import local_flow
+from wasinn_runtime.lower.meanings import MEANINGS, as_i32, float_immediate
 from wasinn_runtime.lower.opaque import arithmetic_operands, flowing
 from wasinn_runtime.lower.simd import LANE_MEANINGS
-from wasinn_runtime.lower.ssa_exceptions import Try, end_try, end_try_table
-from wasinn_runtime.lower.ssa_guards import FENCE, lower_guarded
+from wasinn_runtime.lower.ssa_blocks import Block
+from wasinn_runtime.lower.ssa_exceptions import Try
+from wasinn_runtime.lower.ssa_guards import lower_guarded
 from wasinn_runtime.lower.state import STATE_MEANINGS
 from wasinn_runtime.lower.writer import (
     INVARIANT,
@@ -44,7 +45,6 @@ from wasinn_runtime.lower.writer import (
     FunctionWriter,
 )
 from wasinn_runtime.spec.opcodes import ROWS, Opcode
-from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = ["Block", "Lowering", "lower_function", "native_name"]
@@ -63,32 +63,15 @@ _LINES, _LINES_PER_BYTE = 20_000, 5
 _DEEPEST, _MOST_VALUES, _MOST_LOCALS_TIMES_LOOPS, _MOST_CHECKS = 2_000, 5_000, 500_000, 8_000
 
 
-@dataclass(slots=True)
-class Block:
-    """A control frame: ``incoming`` are the branches to its label, one entry an edge."""
-
-    kind: str
-    label: str
-    type: FuncType
-    height: int
-    incoming: list[tuple[list[str], str]] = field(default_factory=list)
-    phis: list[int] = field(default_factory=list)
-    phi_names: list[str] = field(default_factory=list)
-    else_label: str = ""
-    else_values: list[str] = field(default_factory=list)
-    # Of tries: the clauses of a try_table; the exception that a catch has, and where those go
-    # that it does not take.
-    clauses: tuple[Catch, ...] = ()
-    cell: str | None = None
-    other: str = ""
-
-    @property
-    def branch_types(self) -> tuple[ValType, ...]:
-        return self.type.params if self.kind == "loop" else self.type.results
-
-
 class Lowering:
-    """The state while one function is written. Implements ``lower.state.Frame``."""
+    """The state while one function is written. Implements ``lower.state.Frame``.
+
+    Attributes:
+        stack: the operands' values.
+        values: the locals' values; not used while ``flow`` is None, when they are in memory.
+    """
+
+    _may_name_locals = True
 
     def __init__(
         self,
@@ -124,7 +107,11 @@ class Lowering:
         self.locals = [*self.type.params]
         for count, ty in body.locals:
             self.locals.extend([ty] * count)
-        self._guards = guarded_loops(module, self.locals, body) if vectorised else {}
+        self.values: list[str] = []
+        self.flow = local_flow(body, len(self.locals)) if self._may_name_locals else None
+        self._kept = 0  # how many lines there were when a local was given its value last
+        has_loops = self.flow is None or self.flow.after
+        self._guards = guarded_loops(module, self.locals, body) if vectorised and has_loops else {}
         self.makes_tail_calls = False
         self.tries: list[Try] = []
         self.has_pads = False
@@ -168,6 +155,11 @@ class Lowering:
         while position < stop:
             row, immediate, at = instructions[position]
             family = row.meaning[0]
+            if family == "local.get" and self.reachable and self.flow is not None:
+                assert isinstance(immediate, int)
+                self.stack.append(self.values[immediate])
+                position += 1
+                continue
             if len(lines) + self._edge_values > self._budget:
                 raise self._too_complex(at)
             if not self.reachable:
@@ -246,14 +238,72 @@ class Lowering:
     def _prologue(self) -> None:
         w = self.w
         values = receive(w, self.type, "%vm")
-        for i, ty in enumerate(self.locals):
-            w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
-        for i, ty in enumerate(self.locals):
-            value = values[i] if i < len(values) else _ZERO.get(ty, "null")
-            w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
+        values += [_ZERO.get(ty, "null") for ty in self.locals[len(values) :]]
+        if self.flow is None:
+            self.store_locals(values)
+        else:
+            self.values = values
         for i in range(len(self.module.memories)):
             place = self.layout.memory(i) + VMContext.RESOURCE_BASE
             self._bases[i] = w.load_field("%vm", place, "ptr", INVARIANT)
+
+    # -- locals ----------------------------------------------------------------------------------
+
+    def store_locals(self, values: list[str]) -> None:
+        """Keep the locals in memory from here on."""
+        w = self.w
+        for i, ty in enumerate(self.locals):
+            w.do(f"%l{i} = alloca {LLVM_TYPE[ty]}")
+        for i, (ty, value) in enumerate(zip(self.locals, values, strict=True)):
+            w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{i}")
+
+    def local(self, index: int) -> str:
+        """The value of a local."""
+        if self.flow is not None:
+            return self.values[index]
+        return self.w.let(f"load {LLVM_TYPE[self.locals[index]]}, ptr %l{index}")
+
+    def set_local(self, index: int, value: str) -> None:
+        """Give a local a value."""
+        ty = self.locals[index]
+        value = flowing(self.w, ty, value)
+        if self.flow is None:
+            self.w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{index}")
+        else:
+            self.values[index] = value
+            self._kept = len(self.w.lines)
+
+    def merged(self, position: int) -> tuple[int, ...]:
+        """The locals that may meet with different values at the label of a block."""
+        return () if self.flow is None else self.flow.merged.get(position, ())
+
+    def leaving(self, position: int) -> tuple[int, ...]:
+        """The locals that a loop sets and that matter after it."""
+        return () if self.flow is None else self.flow.after[position]
+
+    def join(
+        self, types: Sequence[ValType], merged: Sequence[int], incoming: list[tuple[list[str], str]]
+    ) -> list[str]:
+        """The values at a label that was just written, of operands of these types and of locals.
+
+        Returns:
+            The operands; the locals are as they are from here on.
+        """
+        w, results = self.w, []
+        kinds = [*types, *(self.locals[i] for i in merged)]
+        for i, ty in enumerate(kinds):
+            value = incoming[0][0][i]
+            for values, _ in incoming:
+                if values[i] != value:
+                    edges = ", ".join([f"[ {values[i]}, %{at} ]" for values, at in incoming])
+                    value = w.let(f"phi {LLVM_TYPE[ty]} {edges}")
+                    break
+            results.append(value)
+        count = len(types)
+        for i, value in zip(merged, results[count:], strict=True):
+            self.values[i] = value
+        self._budget += len(merged)
+        return results[:count]
 
     # -- operands --------------------------------------------------------------------------------
 
@@ -267,26 +317,31 @@ class Lowering:
     def condition(self) -> str:
         """Pop an i32 and give it as i1; a comparison just made is used as it is."""
         value = self.stack.pop()
-        words = self.w.lines[-1].split()
-        if len(words) == 7 and words[0] == value and words[2:4] == ["zext", "i1"]:
-            return words[4]
-        return self.w.let(f"icmp ne i32 {value}, 0")
+        return self.flag(value) or self.w.let(f"icmp ne i32 {value}, 0")
+
+    def flag(self, value: str) -> str:
+        """What a popped i32 was just made of as i1, or nothing; the i32 is not written then."""
+        lines = self.w.lines
+        extended = f"  {value} = zext i1 "
+        if not lines[-1].startswith(extended):
+            return ""
+        found = lines[-1][len(extended) : -len(" to i32")]
+        if len(lines) != self._kept:
+            lines.pop()
+        return found
 
     # -- blocks ----------------------------------------------------------------------------------
 
     def open_block(self, kind: str, ty: FuncType) -> Block:
         """Begin a forward block."""
         label = self.w.new_label("end")
-        block = Block(kind, label, ty, len(self.stack) - len(ty.params))
+        height = len(self.stack) - len(ty.params)
+        block = Block(kind, label, ty, height, self.merged(self.position))
         self.blocks.append(block)
         return block
 
     def begin_loop_check(self) -> None:
-        """Begin what chooses between the versions of a loop; here it is entered from outside."""
-        check = Block("loop", self.w.new_label("check"), FuncType((), ()), len(self.stack))
-        self.w.do(f"br label %{check.label}")
-        self.w.label(check.label)
-        self.at_loop(check)
+        """Called before what chooses between the versions of a loop."""
 
     def begin_version(self, plain: bool, has_stores: bool) -> None:
         """From here on a loop is lowered whose accesses can not trap, or one where they may."""
@@ -312,6 +367,26 @@ class Lowering:
             return f", {SELDOM_RUN}"
         return ""
 
+    def begin_loop(self, block: Block, entry: list[str]) -> None:
+        """Write a loop's label, with room for its phi nodes."""
+        w, label = self.w, block.label
+        self._edge(block, entry)
+        w.do(f"br label %{label}")
+        w.label(label)
+        block.phi_names = [w.reserve_value() for _ in (*entry, *block.merged)]
+        block.phis = [w.reserve() for _ in block.phi_names]
+        self.stack.extend(block.phi_names[: len(entry)])
+        for i, name in zip(block.merged, block.phi_names[len(entry) :], strict=True):
+            self.values[i] = name
+        self._budget += len(block.merged)
+
+    def end_loop(self, block: Block) -> None:
+        """Fill in the phi nodes; all branches to the loop are known."""
+        types = [*block.type.params, *(self.locals[i] for i in block.merged)]
+        for i, (line, ty) in enumerate(zip(block.phis, types, strict=True)):
+            edges = ", ".join([f"[ {values[i]}, %{at} ]" for values, at in block.incoming])
+            self.w.fill(line, f"{block.phi_names[i]} = phi {LLVM_TYPE[ty]} {edges}")
+
     def at_loop(self, block: Block) -> None:
         """Called right after a loop's label and its parameters' places."""
 
@@ -325,17 +400,22 @@ class Lowering:
         values = self.stack[len(self.stack) - count :]
         given = zip(block.branch_types, values, strict=True)
         values = [flowing(self.w, ty, value) for ty, value in given]
-        block.incoming.append((values, self.w.block))
+        self._edge(block, values)
         return block.label
+
+    def _edge(self, block: Block, operands: list[str]) -> None:
+        values = self.values
+        block.incoming.append(([*operands, *[values[i] for i in block.merged]], self.w.block))
+
+    def fall_out(self, block: Block) -> None:
+        """Go on after the end of a block that is left over its end."""
+        self._edge(block, self.stack[len(self.stack) - len(block.type.results) :])
+        self.w.do(f"br label %{block.label}")
 
     def place_label(self, block: Block) -> list[str]:
         """Begin a forward block's continuation; its results are phi nodes."""
         self.w.label(block.label)
-        results = []
-        for i, ty in enumerate(block.type.results):
-            edges = ", ".join(f"[ {values[i]}, %{at} ]" for values, at in block.incoming)
-            results.append(self.w.let(f"phi {LLVM_TYPE[ty]} {edges}"))
-        return results
+        return self.join(block.type.results, block.merged, block.incoming)
 
     def do_return(self, values: list[str]) -> None:
         give(self.w, self.type, values, "%vm")
@@ -383,156 +463,10 @@ class Lowering:
 _ZERO = {
     ValType.I32: "0",
     ValType.I64: "0",
-    ValType.F32: "0.0",
-    ValType.F64: "0.0",
+    ValType.F32: float_immediate(ValType.F32, 0),
+    ValType.F64: float_immediate(ValType.F64, 0),
     ValType.V128: "zeroinitializer",
 }
-
-# --- blocks and branches ------------------------------------------------------------------------
-
-
-@handler("block")
-def _block(f: Lowering, row: Opcode, immediate: object) -> None:
-    f.open_block("block", f.module.block_type(immediate))
-
-
-@handler("loop")
-def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
-    w, ty = f.w, f.module.block_type(immediate)
-    entry = f.pop(len(ty.params))
-    block = Block("loop", w.new_label("loop"), ty, len(f.stack))
-    block.incoming.append((entry, w.block))
-    w.do(f"br label %{block.label}")
-    w.label(block.label)
-    for i in range(len(ty.params)):
-        block.phis.append(w.reserve())
-        name = f"%{block.label}.{i}"
-        block.phi_names.append(name)
-        f.stack.append(name)
-    f.blocks.append(block)
-    if not f.is_version:
-        f.at_loop(block)
-
-
-@handler("if")
-def _if(f: Lowering, row: Opcode, immediate: object) -> None:
-    w, ty = f.w, f.module.block_type(immediate)
-    condition = f.condition()
-    params = f.stack[len(f.stack) - len(ty.params) :]
-    then = w.new_label("then")
-    block = Block("if", w.new_label("end"), ty, len(f.stack) - len(ty.params))
-    block.else_label, block.else_values = w.new_label("else"), params
-    w.do(f"br i1 {condition}, label %{then}, label %{block.else_label}")
-    w.label(then)
-    f.blocks.append(block)
-
-
-@handler("else")
-def _else(f: Lowering, row: Opcode, immediate: object) -> None:
-    block = f.blocks[-1]
-    if f.reachable:
-        f.w.do(f"br label %{f.branch(0)}")
-    del f.stack[block.height :]
-    f.stack.extend(block.else_values)
-    f.w.label(block.else_label)
-    block.kind, block.else_label = "else", ""
-    f.reachable = True
-
-
-_TRIES = {"try_table": end_try_table, "try": end_try, "catch": end_try}
-
-
-@handler("end")
-def _end(f: Lowering, row: Opcode, immediate: object) -> None:
-    w, block = f.w, f.blocks[-1]
-    if block.kind in _TRIES:
-        _TRIES[block.kind](f)
-        return
-    if block.kind == "loop":
-        f.blocks.pop()
-        for i, (line, ty) in enumerate(zip(block.phis, block.type.params, strict=True)):
-            edges = ", ".join(f"[ {values[i]}, %{at} ]" for values, at in block.incoming)
-            w.fill(line, f"{block.phi_names[i]} = phi {LLVM_TYPE[ty]} {edges}")
-        return
-    if block.kind == "if":  # no else: the parameters are the results
-        if f.reachable:
-            w.do(f"br label %{f.branch(0)}")
-        w.label(block.else_label)
-        del f.stack[block.height :]
-        f.stack.extend(block.else_values)
-        f.reachable = True
-    f.blocks.pop()
-    count = len(block.type.results)
-    if not block.incoming and f.reachable:  # nobody branches here: fall through
-        if block.kind == "func":
-            f.do_return(f.pop(count))
-            f.reachable = False
-        return
-    if f.reachable:
-        block.incoming.append((f.stack[len(f.stack) - count :], w.block))
-        w.do(f"br label %{block.label}")
-    del f.stack[block.height :]
-    f.reachable = bool(block.incoming)
-    if f.reachable:
-        f.stack.extend(f.place_label(block))
-        if block.kind == "func":
-            f.do_return(f.pop(count))
-            f.reachable = False
-
-
-@handler("br")
-def _br(f: Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, int)
-    if f.leaves_stores(immediate):
-        f.w.do(FENCE)
-    f.w.do(f"br label %{f.branch(immediate)}{f.back_edge(immediate)}")
-    f.reachable = False
-
-
-@handler("br_if")
-def _br_if(f: Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, int)
-    condition = f.condition()
-    after = f.w.new_label("next")
-    if f.leaves_stores(immediate):
-        leaving = f.w.new_label("leave")
-        f.w.do(f"br i1 {condition}, label %{leaving}, label %{after}")
-        f.w.label(leaving)
-        f.w.do(FENCE)
-        f.w.do(f"br label %{f.branch(immediate)}")
-    else:
-        back = f.back_edge(immediate)
-        f.w.do(f"br i1 {condition}, label %{f.branch(immediate)}, label %{after}{back}")
-    f.w.label(after)
-
-
-@handler("br_table")
-def _br_table(f: Lowering, row: Opcode, immediate: object) -> None:
-    assert isinstance(immediate, tuple)
-    labels, default = immediate
-    value = f.stack.pop()
-    target = f.branch(default)
-    cases = " ".join(f"i32 {i}, label %{f.branch(depth)}" for i, depth in enumerate(labels))
-    f.w.do(f"switch i32 {value}, label %{target} [ {cases} ]")
-    f.reachable = False
-
-
-@handler("return")
-def _return(f: Lowering, row: Opcode, immediate: object) -> None:
-    f.do_return(f.stack[len(f.stack) - len(f.type.results) :])
-    f.reachable = False
-
-
-@handler("unreachable")
-def _unreachable(f: Lowering, row: Opcode, immediate: object) -> None:
-    f.w.trap(TrapCode.UNREACHABLE)
-    f.reachable = False
-
-
-@handler("nop")
-def _nop(f: Lowering, row: Opcode, immediate: object) -> None:
-    pass
-
 
 # --- parametric and local -----------------------------------------------------------------------
 
@@ -545,22 +479,19 @@ def _drop(f: Lowering, row: Opcode, immediate: object) -> None:
 @handler("local.get")
 def _local_get(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    f.stack.append(f.w.let(f"load {LLVM_TYPE[f.locals[immediate]]}, ptr %l{immediate}"))
+    f.stack.append(f.local(immediate))
 
 
 @handler("local.set")
 def _local_set(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    ty = f.locals[immediate]
-    value = flowing(f.w, ty, f.stack.pop())
-    f.w.do(f"store {LLVM_TYPE[ty]} {value}, ptr %l{immediate}")
+    f.set_local(immediate, f.stack.pop())
 
 
 @handler("local.tee")
 def _local_tee(f: Lowering, row: Opcode, immediate: object) -> None:
     assert isinstance(immediate, int)
-    ty = f.locals[immediate]
-    f.w.do(f"store {LLVM_TYPE[ty]} {flowing(f.w, ty, f.stack[-1])}, ptr %l{immediate}")
+    f.set_local(immediate, f.stack[-1])
 
 
 @handler("const")
@@ -605,6 +536,18 @@ def _numeric(f: Lowering, row: Opcode, immediate: object) -> None:
     f.stack.append(MEANINGS[row.meaning[0]](f.w, row, operands))
 
 
+_PAIRS = {
+    "icmp": ["eq ne", "slt sge", "sgt sle", "ult uge", "ugt ule"],
+    "fcmp": ["oeq une", "olt uge", "ogt ule", "ole ugt", "oge ult"],
+}
+_OPPOSITE = {
+    (kind, first): second
+    for kind, pairs in _PAIRS.items()
+    for pair in pairs
+    for first, second in (pair.split(), pair.split()[::-1])
+}
+
+
 def _lanes(f: Lowering, row: Opcode, immediate: object) -> None:
     assert row.params is not None
     operands = f.pop(len(row.params))
@@ -616,7 +559,26 @@ def _stateful(f: Lowering, row: Opcode, immediate: object) -> None:
     f.stack.extend(STATE_MEANINGS[row.meaning[0]](f, row, immediate, f.pop(count)))
 
 
+def _eqz(f: Lowering, row: Opcode, immediate: object) -> None:
+    """Of a comparison just made: the opposite one."""
+    value, w = f.stack[-1], f.w
+    flag = f.flag(value)
+    if not flag:
+        _numeric(f, row, immediate)
+        return
+    f.stack.pop()
+    comparison = w.lines[-1].split(" ", 6)  # two spaces, name, =, icmp or fcmp, how, the rest
+    opposite = _OPPOSITE.get((comparison[4], comparison[5])) if comparison[2] == flag else None
+    if opposite is not None:
+        comparison[5] = opposite
+        w.lines[-1] = " ".join(comparison)
+    else:
+        flag = w.let(f"xor i1 {flag}, true")
+    f.stack.append(as_i32(w, flag))
+
+
 HANDLERS.update(dict.fromkeys(MEANINGS, _numeric))
+HANDLERS["eqz"] = _eqz
 HANDLERS.update(dict.fromkeys(LANE_MEANINGS, _lanes))
 HANDLERS.update(dict.fromkeys(STATE_MEANINGS, _stateful))
 

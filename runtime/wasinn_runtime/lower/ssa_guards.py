@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.lower.guards import Access, Affine, Guard
-from wasinn_runtime.lower.state import Frame, memory_length
-from wasinn_runtime.lower.writer import LLVM_TYPE
+from wasinn_runtime.lower.state import memory_length
 from wasinn_runtime.spec.types import FuncType
 
 if TYPE_CHECKING:
@@ -34,29 +33,28 @@ def lower_guarded(f: Lowering, position: int, guard: Guard, ty: FuncType) -> int
     f.begin_loop_check()
     plain, exact, join = (w.new_label(word) for word in ("plain", "exact", "join"))
     w.do(f"br i1 {_holds(f, guard)}, label %{plain}, label %{exact}")
-    before = [*f.stack]
+    before, values = [*f.stack], [*f.values]
+    leaving = f.leaving(position)
     ends: list[tuple[list[str], str]] = []
     for label in (plain, exact):
         w.label(label)
-        f.stack, f.reachable = [*before], True
+        f.stack, f.values, f.reachable = [*before], [*values], True
         f.begin_version(label == plain, guard.has_stores)
         f.lower(position, stop)
         if f.reachable:
             if label == plain and guard.has_stores:
                 w.do(FENCE)
-            ends.append((f.stack[len(before) :], w.block))
+            ends.append(([*f.stack[len(before) :], *[f.values[i] for i in leaving]], w.block))
             w.do(f"br label %{join}")
     f.end_versions()
     f.stack, f.reachable = before, bool(ends)
     if ends:
         w.label(join)
-        for i, result in enumerate(ty.results):
-            edges = ", ".join(f"[ {values[i]}, %{at} ]" for values, at in ends)
-            f.stack.append(w.let(f"phi {LLVM_TYPE[result]} {edges}"))
+        f.stack.extend(f.join(ty.results, leaving, ends))
     return stop
 
 
-def _holds(f: Frame, guard: Guard) -> str:
+def _holds(f: Lowering, guard: Guard) -> str:
     """An i1: whether every access of the loop that begins here is in bounds."""
     conditions: list[str] = []
     last = _last_iteration(f, guard, conditions)
@@ -74,22 +72,22 @@ def _holds(f: Frame, guard: Guard) -> str:
     return held
 
 
-def _sum(f: Frame, value: Affine) -> str:
+def _sum(f: Lowering, value: Affine) -> str:
     """The value of a sum now, i32."""
     w, total = f.w, str(value.signed)
     for local, by in value.terms:
-        term = w.let(f"load i32, ptr %l{local}")
+        term = f.local(local)
         if by != 1:
             term = w.let(f"mul i32 {term}, {Affine(by).signed}")
         total = term if total == "0" else w.let(f"add i32 {total}, {term}")
     return total
 
 
-def _wide(f: Frame, value: Affine, how: str = "zext") -> str:
+def _wide(f: Lowering, value: Affine, how: str = "zext") -> str:
     return f.w.let(f"{how} i32 {_sum(f, value)} to i64")
 
 
-def _last_iteration(f: Frame, guard: Guard, conditions: list[str]) -> str:
+def _last_iteration(f: Lowering, guard: Guard, conditions: list[str]) -> str:
     """The most that the number of the last iteration can be, from 0, as i64."""
     w, comparison = f.w, guard.goes_on
     if comparison.how == "ne":  # of a value that has to become 0
@@ -118,7 +116,7 @@ def _last_iteration(f: Frame, guard: Guard, conditions: list[str]) -> str:
     return w.let(f"udiv i64 {w.let(f'sub nsw i64 {up}, 1')}, {by}")
 
 
-def _pace(f: Frame, step: Affine, conditions: list[str]) -> str:
+def _pace(f: Lowering, step: Affine, conditions: list[str]) -> str:
     """How far a comparison's left side moves, above 0, i64."""
     if step.is_const:
         return str(abs(step.signed))
@@ -127,7 +125,7 @@ def _pace(f: Frame, step: Affine, conditions: list[str]) -> str:
     return f.w.let(f"call i64 @llvm.smax.i64(i64 {by}, i64 1)")  # it is a divisor in any case
 
 
-def _until_zero(f: Frame, value: Affine, step: int, conditions: list[str]) -> str:
+def _until_zero(f: Lowering, value: Affine, step: int, conditions: list[str]) -> str:
     """How many steps a value needs to become 0, as i64."""
     w, by, away = f.w, abs(step), _sum(f, value)
     if step > 0:
@@ -139,7 +137,7 @@ def _until_zero(f: Frame, value: Affine, step: int, conditions: list[str]) -> st
     return w.let(f"zext i32 {away} to i64")
 
 
-def _check(f: Frame, access: Access, last: str, length: str, conditions: list[str]) -> None:
+def _check(f: Lowering, access: Access, last: str, length: str, conditions: list[str]) -> None:
     """First and last address lie in the memory; 64 bits hold whatever they are."""
     w = f.w
     limit = w.let(f"sub i64 {length}, {access.extent}")

@@ -83,7 +83,7 @@ def wide(w: FunctionWriter, value: str, address: ValType = ValType.I32) -> str:
     """An address, index or size as i64; one of 32 bits is read as unsigned."""
     if not value.startswith("%"):
         return str(int(value) & (0xFFFFFFFF if address is ValType.I32 else 0xFFFFFFFFFFFFFFFF))
-    return value if address is ValType.I64 else w.let(f"zext i32 {value} to i64")
+    return value if address is ValType.I64 else w.wide(value)
 
 
 def _narrow(w: FunctionWriter, value: str, address: ValType) -> str:
@@ -110,10 +110,9 @@ def memory_address(f: Frame, row: Opcode, immediate: object, index: str) -> str:
     if not at.startswith("%"):
         place = int(at) + offset
         return w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {place}")
-    address = w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {at}")
-    if offset:
-        address = w.let(f"getelementptr inbounds nuw i8, ptr {address}, i64 {offset}")
-    return address
+    if offset:  # an array of no matter what length: both indices count bytes
+        return w.let(f"getelementptr inbounds nuw [1 x i8], ptr {base}, i64 {at}, i64 {offset}")
+    return w.let(f"getelementptr inbounds nuw i8, ptr {base}, i64 {at}")
 
 
 def _check_access(f: Frame, memory: int, at: str, size: int) -> None:
@@ -157,7 +156,10 @@ def _store(f: Frame, row: Opcode, immediate: object, a: list[str]) -> list[str]:
     bits, value = int(row.meaning[1]), a[1]
     address = memory_address(f, row, immediate, a[0])
     if row.params[1] in (ValType.I32, ValType.I64) and source != f"i{bits}":
-        value = w.let(f"trunc {source} {value} to i{bits}")
+        if value.startswith("%"):
+            value = w.let(f"trunc {source} {value} to i{bits}")
+        else:
+            value = str(int(value) & ((1 << bits) - 1))
         source = f"i{bits}"
     w.do(f"store {in_place(f)}{source} {value}, ptr {address}, align 1, {LINEAR}")
     return []

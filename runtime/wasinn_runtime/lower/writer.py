@@ -79,12 +79,22 @@ class FunctionWriter:
         self._count = 0
         self._labels = 0
         self._traps: dict[TrapCode, str] = {}
+        # What the block that is being written has already.
+        self._wide: dict[str, str] = {}
+        self._fields: dict[tuple[str, int], str] = {}
 
     def let(self, rhs: str) -> str:
-        """Name the result of an instruction."""
+        """Number the result of an instruction; LLVM wants the numbers to rise."""
         self._count += 1
-        name = f"%v{self._count}"
+        name = f"%{self._count}"
         self.lines.append(f"  {name} = {rhs}")
+        return name
+
+    def wide(self, value: str) -> str:
+        """An i32 read as unsigned, as i64; once in a block."""
+        name = self._wide.get(value)
+        if name is None:
+            name = self._wide[value] = self.let(f"zext i32 {value} to i64")
         return name
 
     def do(self, line: str) -> None:
@@ -104,11 +114,18 @@ class FunctionWriter:
         """Begin a block; the one before must have ended."""
         self.lines.append(f"{name}:")
         self.block = name
+        self._wide.clear()
+        self._fields.clear()
 
     def reserve(self) -> int:
         """Keep a line free, to be written with ``fill`` once its text is known."""
         self.lines.append("")
         return len(self.lines) - 1
+
+    def reserve_value(self) -> str:
+        """The name of what a line will define that is kept free."""
+        self._count += 1
+        return f"%{self._count}"
 
     def fill(self, index: int, line: str) -> None:
         self.lines[index] = f"  {line}"
@@ -132,11 +149,13 @@ class FunctionWriter:
 
     def field(self, base: str, offset: int) -> str:
         """Address of a field; ``base`` itself at offset 0."""
-        return (
-            base
-            if offset == 0
-            else self.let(f"getelementptr inbounds i8, ptr {base}, i64 {offset}")
-        )
+        if offset == 0:
+            return base
+        name = self._fields.get((base, offset))
+        if name is None:
+            name = self.let(f"getelementptr inbounds i8, ptr {base}, i64 {offset}")
+            self._fields[base, offset] = name
+        return name
 
     def load_field(self, base: str, offset: int, llvm_type: str, facts: str) -> str:
         return self.let(f"load {llvm_type}, ptr {self.field(base, offset)}, {facts}")
