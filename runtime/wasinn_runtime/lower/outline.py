@@ -12,7 +12,14 @@ from wasinn_runtime.lower.writer import LLVM_TYPE
 from wasinn_runtime.spec.opcodes import Imm
 from wasinn_runtime.spec.types import ExternKind, FuncType
 
-__all__ = ["ENTRIES_SYMBOL", "callees", "escaping_functions", "layout_of", "trampoline_names"]
+__all__ = [
+    "ENTRIES_SYMBOL",
+    "callees",
+    "escaping_functions",
+    "indirect_types",
+    "layout_of",
+    "trampoline_names",
+]
 
 ENTRIES_SYMBOL = "wasinn_entries"
 
@@ -70,4 +77,14 @@ def callees(body: Body) -> set[int]:
         if row.imm is Imm.FUNC and row.meaning[0] != "ref.func":
             assert isinstance(immediate, int)
             found.add(immediate)
+    return found
+
+
+def indirect_types(module: ParsedModule, body: Body) -> set[FuncType]:
+    """The types of the functions that a body calls through tables."""
+    found = set()
+    for row, immediate, _ in body.instructions:
+        if row.meaning[0] in ("call_indirect", "return_call_indirect"):
+            assert isinstance(immediate, tuple)
+            found.add(module.types[immediate[0]])
     return found
