@@ -23,6 +23,7 @@ from wasinn_runtime.errors import (
     UsageError,
     WasinnError,
 )
+from wasinn_runtime.machine.capture import Captured, Frame
 from wasinn_runtime.machine.exceptions import ExnRef, WasmException
 from wasinn_runtime.machine.func import Func
 from wasinn_runtime.machine.globals import Global
@@ -46,10 +47,12 @@ from wasinn_runtime.spec.types import (
 
 __all__ = [
     "Caller",
+    "Captured",
     "Config",
     "Engine",
     "Exhaustion",
     "ExnRef",
+    "Frame",
     "Func",
     "FuncType",
     "Global",

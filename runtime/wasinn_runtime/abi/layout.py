@@ -10,6 +10,7 @@ else knows an offset. All structures are little endian with 8-byte cells.
     CodeEntry      one per function of a module, shared by its instances: how it runs at the moment
     TagDef         one per exception tag
     ExceptionCell  one per exception that was thrown and may still be needed
+    FrameRecord    one per frame of a call that stopped at a safepoint
     FuncRef        what a ``funcref`` points to: a function with its context and type
     HostContext    the context (instead of a VMContext) of a function written in Python
     Activation     one per call from Python into a guest: its arguments and results, and where
@@ -30,6 +31,7 @@ __all__ = [
     "Activation",
     "CodeEntry",
     "ExceptionCell",
+    "FrameRecord",
     "FuncRef",
     "HostContext",
     "MemoryDef",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 # Part of every compiled artefact's key: raise it whenever a layout or a convention changes.
-ABI_VERSION = 7
+ABI_VERSION = 8
 
 SLOT_BYTES = 8
 # How many pieces of address space for linear memories the fault handler can know.
@@ -68,10 +70,15 @@ class StoreContext:
     # exchange area.
     TAIL_ENTRY = 104  # ptr: the CodeEntry, whose JUMP is set; 0 while there is none
     TAIL_CONTEXT = 112  # ptr: its context
+    # A stop at a safepoint: see lower/migratable.py.
+    CAPTURE = 120  # i64: 1 while migratable code is to stop at its next safepoint
+    CAPTURE_UNWIND = 128  # 32 bytes for the unwinder; their address is the exception it carries
+    CAPTURE_NEXT = 160  # ptr: where the next FrameRecord goes
+    CAPTURE_END = 168  # ptr: where the room for them ends
     # What native calls pass beyond registers, arguments and results: see lower/convention.py.
-    EXCHANGE = 128
+    EXCHANGE = 176
     EXCHANGE_BYTES = 16 * max(MAX_PARAMS, MAX_RESULTS)
-    BYTES = 128 + EXCHANGE_BYTES
+    BYTES = EXCHANGE + EXCHANGE_BYTES
 
 
 class ExceptionCell:
@@ -85,6 +92,16 @@ class ExceptionCell:
     VALUES = 64
     BYTES = 128
     VALUE_CELLS = (BYTES - VALUES) // SLOT_BYTES
+
+
+class FrameRecord:
+    """A canonical frame, as compiled code leaves it; the innermost comes first."""
+
+    CONTEXT = 0  # ptr VMContext: the instance
+    FUNCTION = 8  # i64: the function's index, imports included
+    OFFSET = 16  # i64: of the instruction it is at, in the module's bytes
+    COUNT = 24  # i64: how many cells follow
+    CELLS = 32  # locals, then operands by height
 
 
 class TagDef:

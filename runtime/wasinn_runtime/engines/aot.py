@@ -96,6 +96,7 @@ class AotCode:
     ) -> None:
         self.has_bodies = has_bodies or image is None
         self.image = image or _compiled(module)
+        self.migratable = self.image.facts.migratable
         self._reachable = [i for i in module.escaping if i >= module.parsed.imported_functions]
         module.engine.add_map(FunctionMap(module, self.image.code))
 

@@ -8,6 +8,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePath
 
 from wasinn_runtime.abi.layout import ABI_VERSION
@@ -34,6 +35,7 @@ from wasinn_runtime.lower.core import RUNTIME_SYMBOLS
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL
 from wasinn_runtime.lower.units import Part, module_unit
 from wasinn_runtime.spec.features import ALL_FEATURES
+from wasinn_runtime.valid.function import OperandTypes
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
 
 __all__ = ["STAGES", "AotOptions", "Compiled", "Progress", "compile_image", "object_of_part"]
@@ -59,6 +61,7 @@ class AotOptions:
         jobs: how many processes compile.
         features: the WebAssembly proposals that the module may use.
         verify_ir: run LLVM's verifier on what we generate (slow; for tests).
+        migratable: make code that can stop at a safepoint with its frames in canonical form.
     """
 
     target: str | None = None
@@ -67,6 +70,7 @@ class AotOptions:
     jobs: int = 1
     features: frozenset[str] = ALL_FEATURES
     verify_ir: bool = False
+    migratable: bool = False
 
     def __post_init__(self) -> None:
         if self.opt_level not in range(4):
@@ -154,7 +158,14 @@ def compile_image(
     if len(parts) == 1:
         objects = [
             object_of_part(
-                parsed, None, target, options.opt_level, options.verify_ir, clock.add, tell
+                parsed,
+                None,
+                target,
+                options.opt_level,
+                options.verify_ir,
+                options.migratable,
+                clock.add,
+                tell,
             )
         ]
     else:
@@ -178,7 +189,7 @@ def compile_image(
         cpu=target.cpu,
         cpu_features=used_features(architecture, target.features),
         opt_level=options.opt_level,
-        migratable=False,
+        migratable=options.migratable,
         name=PurePath(name).name,
         source_sha256=hashlib.sha256(data).hexdigest(),
         source_bytes=len(data),
@@ -231,6 +242,7 @@ def object_of_part(
     target: object,
     opt_level: int,
     verify_ir: bool,
+    migratable: bool,
     stage: Callable[[str, float], None],
     tell: Progress = _tell_nobody,
 ) -> bytes:
@@ -239,6 +251,7 @@ def object_of_part(
     Args:
         part: which; None for the whole module.
         target: an ``llvm.Target``.
+        opt_level, verify_ir, migratable: see ``AotOptions``.
         stage: told of each stage that ends, with its seconds.
         tell: told how far it is.
 
@@ -256,7 +269,8 @@ def object_of_part(
         validate_sections(parsed)
         clock.add("validate", time.perf_counter() - began)
         bodies = _valid_bodies(parsed, part, clock, tell, total)
-        text = module_unit(parsed, bodies, part, machine)
+        operands = partial(OperandTypes, parsed) if migratable else None
+        text = module_unit(parsed, bodies, part, machine, operands)
     except Invalid:
         if part is None:
             validate(parsed)  # bytes that are malformed further on win over what is invalid

@@ -33,6 +33,7 @@ class Lazy:
 
     interpreted = False
     has_bodies = True
+    migratable = False
 
     def __init__(self, module: Module) -> None:
         self.engine = module.engine

@@ -23,6 +23,7 @@ class LlvmJit:
     """One object with all of a module's functions, from the cache or compiled now."""
 
     interpreted = False
+    migratable = False
     has_bodies = True
 
     def __init__(self, module: Module) -> None:

@@ -20,6 +20,7 @@ class ModuleCode(Protocol):
 
     Attributes:
         interpreted: whether stores must have stacks for an interpreter.
+        migratable: whether its calls can stop at safepoints.
         has_bodies: whether the functions' WebAssembly code is there.
 
     Raises:
@@ -27,6 +28,7 @@ class ModuleCode(Protocol):
     """
 
     interpreted: bool
+    migratable: bool
     has_bodies: bool
 
     def publish(self, entries: EntryTable) -> None:

@@ -66,6 +66,7 @@ class Module:
         self.entries_address = self.entries.address
         self.code.publish(self.entries)
         self.interpreted = self.code.interpreted
+        self.migratable = self.code.migratable
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str]) -> Module:

@@ -89,6 +89,7 @@ class _Team:
             "target": asdict(target),
             "opt_level": options.opt_level,
             "verify_ir": options.verify_ir,
+            "migratable": options.migratable,
         }
         self.jobs = min(options.jobs, len(parts))
         self.stage, self.tell = stage, tell
@@ -219,6 +220,7 @@ def serve() -> None:
                     target,
                     hello["opt_level"],
                     hello["verify_ir"],
+                    hello["migratable"],
                     lambda name, spent: seconds.append((name, spent)),  # noqa: B023
                 )
             except WasinnError as error:

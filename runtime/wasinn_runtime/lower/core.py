@@ -15,6 +15,7 @@ from wasinn_runtime.abi.layout import (
     StoreContext,
     TableDef,
 )
+from wasinn_runtime.lower.core_captures import CAPTURE_SYMBOLS, captures_ir
 from wasinn_runtime.lower.core_exceptions import (
     EXCEPTION_CORE_SYMBOLS,
     EXCEPTION_SYMBOLS,
@@ -36,6 +37,7 @@ RUNTIME_SYMBOLS = (
     "wasinn_table_fill",
     "wasinn_subtype",
     *EXCEPTION_SYMBOLS,
+    *CAPTURE_SYMBOLS,
     *SERVICE_SYMBOLS,
 )
 CORE_SYMBOLS = (
@@ -257,7 +259,8 @@ done:
 }}
 
 ; 0: the function returned; 1: it ended early, the activation says why; 2: by an exception, which
-; is in the store's context; 3: by one that could not be unwound.
+; is in the store's context; 3: by one that could not be unwound; 4: it stopped at a safepoint, and
+; its frames are where the store's context says; 5: there was no room for them.
 define i32 @wasinn_invoke(ptr %act, ptr %store, ptr %function) uwtable {{
   %key = load i32, ptr @wasinn_key
   %outer = call ptr @pthread_getspecific(i32 %key)
@@ -538,5 +541,6 @@ no:
   ret i1 false
 }}
 {exceptions_ir(machine)}
+{captures_ir()}
 {services_ir()}
 """

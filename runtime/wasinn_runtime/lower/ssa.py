@@ -92,6 +92,8 @@ class Lowering:
         self._index = index
         self.vm = "%vm"
         self.keep_load = True
+        # The most iterations of a loop's plain version; None for any number.
+        self.longest_plain: int | None = None
         # Around a loop that is lowered twice: how many blocks; whether its stores need a fence
         # where it is left.
         self._around: int | None = None
@@ -390,6 +392,9 @@ class Lowering:
     def at_loop(self, block: Block) -> None:
         """Called right after a loop's label and its parameters' places."""
 
+    def safepoint(self) -> None:
+        """Called where an iteration of a loop begins, its parameters on the operand stack."""
+
     def branch(self, depth: int) -> str:
         """Note an edge from here to a block's label and give the label."""
         block = self.blocks[-1 - depth]
@@ -430,11 +435,15 @@ class Lowering:
             nest, context = f"ptr nest {entry}, ", opaque(w, context)
         result = native_result(ty)
         text = f"fastcc {result} {callee}({nest}ptr swiftself {context}{listed})"
-        returned = self.may_throw(text, result != "void")
+        returned = self.guest_call(text, result != "void")
         self.stack.extend(results(w, ty, returned, "%vm"))
 
+    def guest_call(self, call: str, returns: bool) -> str:
+        """A call whose arguments are popped; as ``may_throw``."""
+        return self.may_throw(call, returns)
+
     def may_throw(self, call: str, returns: bool) -> str:
-        """A call of guest code; the name of what it returned.
+        """A call that may end by an exception; the name of what it returned.
 
         Args:
             call: what follows the word ``call``.

@@ -70,6 +70,7 @@ def _loop(f: Lowering, row: Opcode, immediate: object) -> None:
     f.blocks.append(block)
     if not f.is_version:
         f.at_loop(block)
+    f.safepoint()
 
 
 @handler("if")

@@ -58,6 +58,8 @@ def _holds(f: Lowering, guard: Guard) -> str:
     """An i1: whether every access of the loop that begins here is in bounds."""
     conditions: list[str] = []
     last = _last_iteration(f, guard, conditions)
+    if f.longest_plain is not None:
+        conditions.append(f.w.let(f"icmp ult i64 {last}, {f.longest_plain}"))
     extents: dict[int, int] = {}
     for access in guard.accesses:
         extents[access.memory] = max(extents.get(access.memory, 0), access.extent)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wasinn_runtime.abi.layout import (
@@ -28,6 +28,7 @@ from wasinn_runtime.lower.convention import (
     tail_name,
     tail_symbols,
 )
+from wasinn_runtime.lower.migratable import OperandTypes, migratable_function
 from wasinn_runtime.lower.outline import (
     ENTRIES_SYMBOL,
     callees,
@@ -68,6 +69,8 @@ declare ptr @wasinn_exception(ptr, ptr) nounwind
 declare void @wasinn_release(ptr, ptr) nounwind
 declare void @wasinn_caught(ptr, ptr, i1) nounwind
 declare void @wasinn_throw(ptr, ptr) noreturn cold
+declare ptr @wasinn_frame(ptr, i64, i64, i64) nounwind cold
+declare void @wasinn_capture(ptr) noreturn cold
 declare i32 @__gcc_personality_v0(...)
 @wasinn_switch = external global i8 ; called with whatever arguments its target takes
 @wasinn_jump = external global i8 ; called with whatever result its target has
@@ -129,6 +132,7 @@ def module_unit(
     bodies: Iterable[tuple[int, Body]],
     part: Part | None = None,
     machine: str = "",
+    operands: Callable[[int, Body], OperandTypes] | None = None,
 ) -> str:
     """All functions of a validated module, and the table of those reachable by reference.
 
@@ -138,6 +142,7 @@ def module_unit(
             its own and the copies.
         part: which part of the module this is; None for all of it.
         machine: the CPU's name in triples; this machine's by default.
+        operands: gives the types of a function's operands; with it the code is migratable.
 
     Raises:
         Invalid: it would become far more IR than its size explains.
@@ -150,7 +155,11 @@ def module_unit(
     tails: set[int] = set()
     own_tails: set[int] = set()
     for index, body in bodies:
-        text = lower_function(module, layout, places, index, body)
+        if operands is None:
+            text = lower_function(module, layout, places, index, body)
+        else:
+            typed = operands(index, body)
+            text = migratable_function(module, layout, places, index, body, typed)
         if part is not None:
             used |= callees(body)
             text = _linked(text, index, part)

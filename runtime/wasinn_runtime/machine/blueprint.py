@@ -40,6 +40,7 @@ class CompiledModule(Protocol):
         escaping: functions that can be reached by reference, in the order of their FuncRefs.
         entries_address: address of the CodeEntry of the first defined function.
         interpreted: whether an interpreter runs it.
+        migratable: whether its calls can stop at safepoints.
         signatures: the process-wide number of each type.
         data_address: address of the module's bytes.
     """
@@ -49,6 +50,7 @@ class CompiledModule(Protocol):
     escaping: Sequence[int]
     entries_address: int
     interpreted: bool
+    migratable: bool
     signatures: Sequence[int]
     data_address: int
 

@@ -206,6 +206,7 @@ class Instance:
         self._blueprint = blueprint
         self._parts = parts = _Parts(blueprint, context)
         store.keep((self._cells, module, parts))
+        store.note_instance(context, parsed.where, module.migratable)
         self.exports = Exports(store, parts)
         if imports:
             self._link(imports, host_links)

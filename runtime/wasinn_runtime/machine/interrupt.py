@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import Activation
@@ -42,6 +43,8 @@ class Interrupt:
         self._thread: int | None = None
         self._activations: list[Cells] = []
         self._pipe: tuple[int, int] | None = None
+        # Told how many calls are under way whenever that changes.
+        self.watcher: Callable[[int], None] | None = None
 
     @property
     def reason(self) -> str:
@@ -100,11 +103,19 @@ class Interrupt:
                 with contextlib.suppress(OSError):
                     os.read(self._pipe[0], 64)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[int]:
+        """How many calls are under way, one inside the other; none begins or ends meanwhile."""
+        with self._lock:
+            yield len(self._activations)
+
     def begin(self, activation: Cells) -> bool:
         """Note that a call starts on this thread; False when it must not. ``end`` must follow."""
         with self._lock:
             self._activations.append(activation)
             self._thread = threading.get_ident()
+            if self.watcher is not None:
+                self.watcher(len(self._activations))
             # Last, so that a trigger from a signal handler above is not missed.
             return not self._is_set
 
@@ -117,6 +128,8 @@ class Interrupt:
                     break
             if not self._activations:
                 self._thread = None
+            if self.watcher is not None:
+                self.watcher(len(self._activations))
 
 
 def _close_pipe(*descriptors: int) -> None:

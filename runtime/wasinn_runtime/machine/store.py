@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from wasinn_runtime.abi.layout import Activation, StoreContext, TableDef
 from wasinn_runtime.errors import Exhaustion, Internal, Interrupted, Trap, UsageError
 from wasinn_runtime.machine import native
+from wasinn_runtime.machine.capture import Captures
 from wasinn_runtime.machine.exceptions import ExceptionHeap
 from wasinn_runtime.machine.interrupt import Deadline, Interrupt
 from wasinn_runtime.machine.lazy import describe_entry
@@ -73,6 +74,7 @@ class Store:
         self._context[StoreContext.SERVICES // 8] = id(self)
         self.context = ctypes.addressof(self._context)
         self.exceptions = ExceptionHeap(self.core, self._context)
+        self._captures = Captures(self._context, self.interrupt)
         self._owner: dict[str, int] = {}
         self._kept: list[object] = []
         self._externs: list[object] = []
@@ -136,6 +138,26 @@ class Store:
         """End the running call from any thread; later calls are refused as well."""
         self.interrupt.trigger(reason)
 
+    # -- safepoints ------------------------------------------------------------------------------
+
+    def note_instance(self, context: int, module: str, migratable: bool) -> None:
+        """Count an instance, by the address of its VMContext."""
+        self._captures.note_instance(context, module, migratable)
+
+    def capture(self) -> None:
+        """Have the call under way stop at its next safepoint, from any thread.
+
+        It ends with ``Captured``, which holds its frames. Memories, globals and tables are as the
+        guest left them at that point, and the instances can be called again. A call that ends
+        before it comes to a safepoint, or that is in a host function for long, is not disturbed.
+
+        Raises:
+            UsageError: no call is under way; the guest is called by a host function that a guest
+                called, whose frames are Python's; or an instance's code can not stop.
+            LimitExceeded: there is no address space for the frames.
+        """
+        self._captures.request()
+
     # -- calls -----------------------------------------------------------------------------------
 
     def enter(self, room: int) -> native.Cells:
@@ -196,6 +218,8 @@ class Store:
             self.exceptions.when_idle()
         if ended == 2:
             return self.exceptions.take()
+        if ended in (4, 5):
+            return self._captures.take(complete=ended == 4)
         if ended == 3:
             return Internal("an exception of the guest met a frame that can not be unwound")
         code = TrapCode(activation[Activation.TRAP_CODE // 8])

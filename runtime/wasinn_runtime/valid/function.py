@@ -11,7 +11,7 @@ Source: WebAssembly core specification 2.0, appendix A.3 and section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from wasinn_runtime.spec.types import (
 from wasinn_runtime.valid.operands import UNKNOWN, Types, local_types, show
 from wasinn_runtime.valid.storage import StorageRules
 
-__all__ = ["FunctionValidator", "local_types", "operand_types"]
+__all__ = ["FunctionValidator", "OperandTypes", "local_types", "operand_types"]
 
 _I32 = ValType.I32
 _V128 = ValType.V128
@@ -521,3 +521,21 @@ def operand_types(module: ParsedModule, function: int, body: Body, position: int
     )
     before.run()
     return [cell for cell in before.stack if isinstance(cell, ValType)]
+
+
+class OperandTypes:
+    """As :func:`operand_types`, for positions that are asked for in ascending order."""
+
+    def __init__(self, module: ParsedModule, function: int, body: Body) -> None:
+        self._validator = FunctionValidator(module, function, body)
+        self._body, self._position = body, 0
+
+    def __call__(self, position: int) -> Sequence[ValType]:
+        """The types on the operand stack before an instruction, deepest first."""
+        validator, body = self._validator, self._body
+        if position > self._position:
+            passed = body.instructions[self._position : position]
+            validator.body = replace(body, instructions=passed)
+            validator.run()
+            self._position = position
+        return [cell for cell in validator.stack if isinstance(cell, ValType)]

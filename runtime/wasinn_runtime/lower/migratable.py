@@ -1,0 +1,167 @@
+"""Functions that can stop at a safepoint and leave their frames in canonical form.
+
+A canonical frame is a function, an offset in the module's bytes and cells of 8 bytes: the locals,
+then the operands by height. Safepoints are the entries of functions that call, and the headers of
+loops. There a flag in the store is read; where it is set, the function writes its frame, and the
+unwinder of exceptions leads through its callers. Each call is an ``invoke`` whose landing pad
+writes the caller's frame, at the call and without its arguments, and goes on to the next. So calls
+cost nothing but what it takes to keep the values.
+
+The plain version of a guarded loop has no safepoint: LLVM would not vectorise it. It is taken for
+loops that are over soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from wasinn_runtime.abi.layout import SLOT_BYTES, StoreContext, VMContext, VMLayout, slot_cells
+from wasinn_runtime.binary.code import Body
+from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.ssa import Lowering
+from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE, SAFEPOINT
+from wasinn_runtime.spec.types import ValType
+
+__all__ = ["OperandTypes", "migratable_function"]
+
+# Positions of a body, in ascending order, to the types of the operands there, deepest first.
+OperandTypes = Callable[[int], Sequence[ValType]]
+
+# Of a loop without a safepoint: some milliseconds.
+_LONGEST_PLAIN = 1 << 20
+
+
+def migratable_function(
+    module: ParsedModule,
+    layout: VMLayout,
+    places: Mapping[int, int],
+    index: int,
+    body: Body,
+    operands: OperandTypes,
+) -> str:
+    """The LLVM IR text of one validated function.
+
+    Args:
+        module, layout, places, index, body: as for ``lower_function``.
+        operands: the types on the operand stack.
+
+    Raises:
+        Invalid: it would become far more IR than its size explains.
+    """
+    return _Migratable(module, layout, places, index, body, operands).run()
+
+
+class _Migratable(Lowering):
+    def __init__(
+        self,
+        module: ParsedModule,
+        layout: VMLayout,
+        places: Mapping[int, int],
+        index: int,
+        body: Body,
+        operands: OperandTypes,
+    ) -> None:
+        super().__init__(module, layout, places, index, body, None)
+        self.longest_plain = _LONGEST_PLAIN
+        self._operands = operands
+        self._in_plain = False
+        self._calls = any(row.meaning[0] in _CALLS for row, _, _ in body.instructions)
+
+    # -- safepoints ------------------------------------------------------------------------------
+
+    def _prologue(self) -> None:
+        super()._prologue()
+        if self._calls:
+            self._poll()
+
+    def begin_version(self, plain: bool, has_stores: bool) -> None:
+        super().begin_version(plain, has_stores)
+        self._in_plain = plain
+
+    def end_versions(self) -> None:
+        super().end_versions()
+        self._in_plain = False
+
+    def safepoint(self) -> None:
+        if not self._in_plain:
+            self._poll()
+
+    def _poll(self) -> None:
+        w = self.w
+        stop, on = w.new_label("stop"), w.new_label("on")
+        place = w.field(self._store(), StoreContext.CAPTURE)
+        asked = w.let(f"load volatile i64, ptr {place}, {SAFEPOINT}")
+        w.do(f"br i1 {w.let(f'icmp ne i64 {asked}, 0')}, label %{stop}, label %{on}, {COLD}")
+        w.label(stop)
+        self._write_frame()
+        w.do(f"call void @wasinn_capture(ptr {self._store()})")
+        w.do("unreachable")
+        w.label(on)
+
+    def _store(self) -> str:
+        return self.w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
+
+    def _write_frame(self) -> None:
+        """Write the frame as it is at this instruction, with the operands that are on the stack."""
+        w, began = self.w, len(self.w.lines)
+        operands = list(self._operands(self.position)[: len(self.stack)])
+        count = slot_cells((*self.locals, *operands))
+        offset = self.body.instructions[self.position][2]
+        cells = w.let(
+            f"call ptr @wasinn_frame(ptr %vm, i64 {self._index}, i64 {offset}, i64 {count})"
+        )
+        at = 0
+        for i, ty in enumerate(self.locals):
+            self._write_cell(cells, at, ty, self.local(i))
+            at += SLOT_BYTES * slot_cells((ty,))
+        for ty, value in zip(operands, self.stack, strict=True):
+            self._write_cell(cells, at, ty, value)
+            at += SLOT_BYTES * slot_cells((ty,))
+        self._budget += len(w.lines) - began
+
+    def _write_cell(self, cells: str, at: int, ty: ValType, value: str) -> None:
+        self.w.do(f"store {LLVM_TYPE[ty]} {value}, ptr {self.w.field(cells, at)}, align 8")
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def guest_call(self, call: str, returns: bool) -> str:
+        w = self.w
+        self.has_pads = True
+        after, pad = w.new_label("back"), w.new_label("pad")
+        stop, other = w.new_label("stop"), w.new_label("thrown")
+        text, returned = f"invoke {call} to label %{after} unwind label %{pad}", ""
+        if returns:
+            returned = w.let(text)
+        else:
+            w.do(text)
+        w.label(pad)
+        landed = w.let("landingpad { ptr, i32 } cleanup")
+        carried = w.let(f"extractvalue {{ ptr, i32 }} {landed}, 0")
+        ours = w.field(self._store(), StoreContext.CAPTURE_UNWIND)
+        w.do(f"br i1 {w.let(f'icmp eq ptr {carried}, {ours}')}, label %{stop}, label %{other}")
+        w.label(stop)
+        self._write_frame()
+        if self.tries:
+            w.do(f"resume {{ ptr, i32 }} {landed}")
+            w.label(other)
+            around = self.tries[-1]
+            around.incoming.append((carried, w.block))
+            w.do(f"br label %{around.dispatch}")
+        else:
+            w.do(f"br label %{other}")
+            w.label(other)
+            w.do(f"resume {{ ptr, i32 }} {landed}")
+        w.label(after)
+        return returned
+
+
+_CALLS = frozenset(
+    {
+        "call",
+        "call_indirect",
+        "call_ref",
+        "return_call",
+        "return_call_indirect",
+        "return_call_ref",
+    }
+)
