@@ -71,7 +71,6 @@ class StoreContext:
     TAIL_ENTRY = 104  # ptr: the CodeEntry, whose JUMP is set; 0 while there is none
     TAIL_CONTEXT = 112  # ptr: its context
     # A stop at a safepoint: see lower/migratable.py.
-    CAPTURE = 120  # i64: 1 while migratable code is to stop at its next safepoint
     CAPTURE_UNWIND = 128  # 32 bytes for the unwinder; their address is the exception it carries
     CAPTURE_NEXT = 160  # ptr: where the next FrameRecord goes
     CAPTURE_END = 168  # ptr: where the room for them ends
@@ -176,7 +175,8 @@ class VMContext:
 
     STORE = 0  # ptr StoreContext
     ENTRIES = 8  # ptr: the CodeEntry of the first defined function, the others after it
-    HEADER_BYTES = 16
+    CAPTURE = 16  # i64: 1 while migratable code is to stop at its next safepoint
+    HEADER_BYTES = 32
 
     # element sizes of the regions
     RESOURCE_BASE = 0  # memories and tables: the immovable base, then the definition

@@ -65,8 +65,6 @@ on:
 
 ; The innermost frame is written: have the others write theirs.
 define void @wasinn_capture(ptr %store) noreturn noinline uwtable {{
-  %wanted_p = getelementptr i8, ptr %store, i64 {store.CAPTURE}
-  store volatile i64 0, ptr %wanted_p
   %active_p = getelementptr i8, ptr %store, i64 {store.ACTIVATION}
   %act = load ptr, ptr %active_p
   %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}

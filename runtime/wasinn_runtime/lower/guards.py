@@ -25,6 +25,7 @@ __all__ = ["Access", "Affine", "Comparison", "Guard", "guarded_loops"]
 
 # A loop is lowered twice: longer ones are seldom vectorised, and more checks cost more.
 _LONGEST, _MOST_ACCESSES = 600, 8
+_LONGEST_COUNTED = 150
 _MASK = 0xFFFFFFFF
 
 
@@ -92,8 +93,9 @@ class Guard:
             has in the first.
         step: what is added to its left side in each iteration; its right side stays. A sum of
             locals only where it has to be above 0.
-        accesses: all of memory that it touches.
-        has_stores: whether any is a store.
+        accesses: all of memory that it touches; none where they can not be shown to stay in
+            bounds, and only the number of iterations is of interest.
+        has_stores: whether any of these is a store.
         end: position of the loop's ``end``.
     """
 
@@ -105,7 +107,7 @@ class Guard:
 
 
 def guarded_loops(
-    module: ParsedModule, types: Sequence[ValType], body: Body
+    module: ParsedModule, types: Sequence[ValType], body: Body, counted: bool = False
 ) -> Mapping[int, Guard]:
     """The loops that a check before them can show to stay in bounds, by position.
 
@@ -113,11 +115,13 @@ def guarded_loops(
         module: the module.
         types: of the function's locals, parameters first.
         body: the function's.
+        counted: also give short loops of which no more is known than how often they run.
     """
     found = {}
     for start, end in _innermost(body):
         if end - start <= _LONGEST:
-            guard = _guard(module, types, body, start, end)
+            is_short = counted and end - start <= _LONGEST_COUNTED
+            guard = _guard(module, types, body, start, end, is_short)
             if guard is not None:
                 found[start] = guard
     return found
@@ -145,7 +149,12 @@ _OPENING = frozenset({"block", "loop", "if", "try", "try_table"})
 
 
 def _guard(
-    module: ParsedModule, types: Sequence[ValType], body: Body, start: int, end: int
+    module: ParsedModule,
+    types: Sequence[ValType],
+    body: Body,
+    start: int,
+    end: int,
+    only_counted: bool,
 ) -> Guard | None:
     first = _Walk(module, types, body, start, end, {})
     if not first.run():
@@ -155,10 +164,10 @@ def _guard(
     walk = _Walk(module, types, body, start, end, unknown) if unknown else first
     if unknown:
         walk.run()
-    if not walk.accesses or None in walk.accesses or walk.is_serial:
-        return None
+    is_plain = bool(walk.accesses) and None not in walk.accesses and not walk.is_serial
     moving = {local: step for local, step in steps.items() if step is not None}
-    if any(_step_of(address, moving) == _ZERO for address in walk.sums):
+    is_plain &= not any(_step_of(address, moving) == _ZERO for address in walk.sums)
+    if not is_plain and not only_counted:
         return None
     for comparison in walk.goes_on:
         counted = _counted(comparison, moving)
@@ -166,10 +175,12 @@ def _guard(
             break
     else:
         return None
-    accesses = _grouped(walk.accesses, moving)
+    accesses = _grouped(walk.accesses, moving) if is_plain else ()
     if len(accesses) > _MOST_ACCESSES:
-        return None
-    return Guard(counted[0], counted[1], accesses, walk.has_stores, end)
+        if not only_counted:
+            return None
+        accesses = ()
+    return Guard(counted[0], counted[1], accesses, walk.has_stores and bool(accesses), end)
 
 
 def _grouped(

@@ -2,8 +2,8 @@
 
 A canonical frame is a function, an offset in the module's bytes and cells of 8 bytes: the locals,
 then the operands by height. Safepoints are the entries of functions that call, and the headers of
-loops. There a flag in the store is read; where it is set, the function writes its frame, and the
-unwinder of exceptions leads through its callers. Each call is an ``invoke`` whose landing pad
+loops. There a flag in the VMContext is read, which the code has in a register anyway; where it is
+set, the function writes its frame, and the unwinder of exceptions leads through its callers. Each call is an ``invoke`` whose landing pad
 writes the caller's frame, at the call and without its arguments, and goes on to the next. So calls
 cost nothing but what it takes to keep the values.
 
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from wasinn_runtime.abi.layout import SLOT_BYTES, StoreContext, VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.lower.guards import Guard, guarded_loops
 from wasinn_runtime.lower.ssa import Lowering
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE, SAFEPOINT
 from wasinn_runtime.spec.types import ValType
@@ -28,7 +29,7 @@ __all__ = ["OperandTypes", "migratable_function"]
 OperandTypes = Callable[[int], Sequence[ValType]]
 
 # Of a loop without a safepoint: some milliseconds.
-_LONGEST_PLAIN = 1 << 20
+_LONGEST_PLAIN = 1 << 24
 
 
 def migratable_function(
@@ -61,10 +62,11 @@ class _Migratable(Lowering):
         body: Body,
         operands: OperandTypes,
     ) -> None:
-        super().__init__(module, layout, places, index, body, None)
+        super().__init__(module, layout, places, index, body, None, vectorised=False)
+        self._guards = guarded_loops(module, self.locals, body, counted=True)
         self.longest_plain = _LONGEST_PLAIN
         self._operands = operands
-        self._in_plain = False
+        self._is_short = False
         self._calls = any(row.meaning[0] in _CALLS for row, _, _ in body.instructions)
 
     # -- safepoints ------------------------------------------------------------------------------
@@ -74,22 +76,25 @@ class _Migratable(Lowering):
         if self._calls:
             self._poll()
 
-    def begin_version(self, plain: bool, has_stores: bool) -> None:
-        super().begin_version(plain, has_stores)
-        self._in_plain = plain
+    def begin_version(self, plain: bool, guard: Guard) -> None:
+        super().begin_version(plain and bool(guard.accesses), guard)
+        self._is_short = plain
 
     def end_versions(self) -> None:
         super().end_versions()
-        self._in_plain = False
+        self._is_short = False
+
+    def back_edge(self, depth: int) -> str:
+        return "" if self._is_short else super().back_edge(depth)
 
     def safepoint(self) -> None:
-        if not self._in_plain:
+        if not self._is_short:
             self._poll()
 
     def _poll(self) -> None:
         w = self.w
         stop, on = w.new_label("stop"), w.new_label("on")
-        place = w.field(self._store(), StoreContext.CAPTURE)
+        place = w.field("%vm", VMContext.CAPTURE)
         asked = w.let(f"load volatile i64, ptr {place}, {SAFEPOINT}")
         w.do(f"br i1 {w.let(f'icmp ne i64 {asked}, 0')}, label %{stop}, label %{on}, {COLD}")
         w.label(stop)

@@ -27,7 +27,7 @@ from wasinn_runtime.lower.convention import (
     results,
     tail_name,
 )
-from wasinn_runtime.lower.guards import guarded_loops
+from wasinn_runtime.lower.guards import Guard, guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.local_flow import local_flow
 from wasinn_runtime.lower.meanings import MEANINGS, as_i32, float_immediate
@@ -345,10 +345,10 @@ class Lowering:
     def begin_loop_check(self) -> None:
         """Called before what chooses between the versions of a loop."""
 
-    def begin_version(self, plain: bool, has_stores: bool) -> None:
+    def begin_version(self, plain: bool, guard: Guard) -> None:
         """From here on a loop is lowered whose accesses can not trap, or one where they may."""
         self.keep_load = not plain
-        self._around, self._needs_fence = len(self.blocks), plain and has_stores
+        self._around, self._needs_fence = len(self.blocks), plain and guard.has_stores
 
     @property
     def is_version(self) -> bool:

@@ -39,7 +39,7 @@ def lower_guarded(f: Lowering, position: int, guard: Guard, ty: FuncType) -> int
     for label in (plain, exact):
         w.label(label)
         f.stack, f.values, f.reachable = [*before], [*values], True
-        f.begin_version(label == plain, guard.has_stores)
+        f.begin_version(label == plain, guard)
         f.lower(position, stop)
         if f.reachable:
             if label == plain and guard.has_stores:

@@ -10,7 +10,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.abi.layout import FrameRecord, StoreContext
+from wasinn_runtime.abi.layout import FrameRecord, StoreContext, VMContext
 from wasinn_runtime.errors import Internal, LimitExceeded, UsageError, WasinnError
 from wasinn_runtime.machine import native
 
@@ -21,7 +21,6 @@ __all__ = ["Captured", "Captures", "Frame"]
 
 # Address space; frames of the deepest guests take a few MiB of it.
 _ROOM_BYTES = 1 << 30
-_WANTED = StoreContext.CAPTURE // 8
 _NEXT, _END = StoreContext.CAPTURE_NEXT // 8, StoreContext.CAPTURE_END // 8
 
 
@@ -66,13 +65,15 @@ class Captures:
     def __init__(self, context: native.Cells, interrupt: Interrupt) -> None:
         self._context = context
         self._interrupt = interrupt
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, int] = {}  # of the instances, by their contexts
+        self._wanted = False
         self._rigid: str | None = None
         self._room: native.Reservation | None = None
 
     def note_instance(self, context: int, module: str, migratable: bool) -> None:
         """See ``Store.note_instance``."""
         self._numbers[context] = len(self._numbers)
+        _set(context, self._wanted)
         if not migratable and self._rigid is None:
             self._rigid = module
 
@@ -101,7 +102,9 @@ class Captures:
 
     def _follow(self, depth: int) -> None:
         """Let the outermost call stop, while no host function has called a guest in turn."""
-        self._context[_WANTED] = int(depth == 1)
+        self._wanted = depth == 1
+        for context in self._numbers:
+            _set(context, self._wanted)
         if not depth:
             self._interrupt.watcher = None
 
@@ -125,3 +128,8 @@ class Captures:
             frames.append(Frame(self._numbers[context], function, offset, cells))
             at += FrameRecord.CELLS + 8 * count
         return Captured(tuple(frames))
+
+
+def _set(context: int, wanted: bool) -> None:
+    """Have an instance's code stop at its next safepoint, or go on."""
+    ctypes.c_uint64.from_address(context + VMContext.CAPTURE).value = int(wanted)
