@@ -19,6 +19,7 @@ from wasinn_runtime.abi.layout import SLOT_BYTES, StoreContext, VMContext, VMLay
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.guards import Guard, guarded_loops
+from wasinn_runtime.lower.liveness import BEGINNING, live_locals
 from wasinn_runtime.lower.ssa import Lowering
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE, SAFEPOINT
 from wasinn_runtime.spec.types import ValType
@@ -66,6 +67,7 @@ class _Migratable(Lowering):
         self._guards = guarded_loops(module, self.locals, body, counted=True)
         self.longest_plain = _LONGEST_PLAIN
         self._operands = operands
+        self._live = live_locals(body)
         self._is_short = False
         self._calls = any(row.meaning[0] in _CALLS for row, _, _ in body.instructions)
 
@@ -74,7 +76,7 @@ class _Migratable(Lowering):
     def _prologue(self) -> None:
         super()._prologue()
         if self._calls:
-            self._poll()
+            self._poll(BEGINNING)
 
     def begin_version(self, plain: bool, guard: Guard) -> None:
         super().begin_version(plain and bool(guard.accesses), guard)
@@ -89,16 +91,16 @@ class _Migratable(Lowering):
 
     def safepoint(self) -> None:
         if not self._is_short:
-            self._poll()
+            self._poll(self.position)
 
-    def _poll(self) -> None:
+    def _poll(self, where: int) -> None:
         w = self.w
         stop, on = w.new_label("stop"), w.new_label("on")
         place = w.field("%vm", VMContext.CAPTURE)
         asked = w.let(f"load volatile i64, ptr {place}, {SAFEPOINT}")
         w.do(f"br i1 {w.let(f'icmp ne i64 {asked}, 0')}, label %{stop}, label %{on}, {COLD}")
         w.label(stop)
-        self._write_frame()
+        self._write_frame(where)
         w.do(f"call void @wasinn_capture(ptr {self._store()})")
         w.do("unreachable")
         w.label(on)
@@ -106,8 +108,13 @@ class _Migratable(Lowering):
     def _store(self) -> str:
         return self.w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
 
-    def _write_frame(self) -> None:
-        """Write the frame as it is at this instruction, with the operands that are on the stack."""
+    def _write_frame(self, where: int) -> None:
+        """Write the frame as it is at this instruction, with the operands that are on the stack.
+
+        Args:
+            where: the instruction's position, or ``BEGINNING``.
+        """
+        live = -1 if self._live is None else self._live[where]
         w, began = self.w, len(self.w.lines)
         operands = list(self._operands(self.position)[: len(self.stack)])
         count = slot_cells((*self.locals, *operands))
@@ -117,7 +124,8 @@ class _Migratable(Lowering):
         )
         at = 0
         for i, ty in enumerate(self.locals):
-            self._write_cell(cells, at, ty, self.local(i))
+            if live >> i & 1:
+                self._write_cell(cells, at, ty, self.local(i))
             at += SLOT_BYTES * slot_cells((ty,))
         for ty, value in zip(operands, self.stack, strict=True):
             self._write_cell(cells, at, ty, value)
@@ -145,7 +153,7 @@ class _Migratable(Lowering):
         ours = w.field(self._store(), StoreContext.CAPTURE_UNWIND)
         w.do(f"br i1 {w.let(f'icmp eq ptr {carried}, {ours}')}, label %{stop}, label %{other}")
         w.label(stop)
-        self._write_frame()
+        self._write_frame(self.position)
         if self.tries:
             w.do(f"resume {{ ptr, i32 }} {landed}")
             w.label(other)
