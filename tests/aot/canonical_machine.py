@@ -15,6 +15,7 @@ from functools import partial
 
 from wasinn_runtime import Frame, Instance
 from wasinn_runtime.binary.decoder import decode
+from wasinn_runtime.binary.module import Catch
 from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.spec.numeric import NUMERIC_ROWS, evaluate
 from wasinn_runtime.spec.numeric_simd import VECTOR_ROWS, evaluate_vector
@@ -254,7 +255,7 @@ def _global_get(place: ctypes.Array[ctypes.c_uint64], mask: int, f: _Frame) -> N
 
 def _global_set(place: ctypes.Array[ctypes.c_uint64], mask: int, f: _Frame) -> None:
     count = len(place)
-    place[:] = f.cells[-count:]
+    place[:] = [*f.cells[-count:]]
     del f.cells[-count:]
 
 
@@ -448,7 +449,9 @@ class Machine:
             for start, end in f.code.tries:  # inner ones end first
                 if not start < at < end:
                     continue
-                _, clauses = f.code.body.instructions[start][1]  # type: ignore[misc]
+                immediate = f.code.body.instructions[start][1]
+                assert isinstance(immediate, tuple)
+                clauses: Sequence[Catch] = immediate[1]
                 branches = f.code.facts.branches[start]
                 for clause, branch in zip(clauses, branches, strict=True):
                     if clause.tag is None or clause.tag == thrown.tag:

@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from tests.aot.aot_images import image_of, module_of
 from tests.aot.canonical_machine import Guest, Machine
-
 from wasinn_runtime import (
     Captured,
     Engine,
@@ -28,7 +28,6 @@ from wasinn_runtime import (
     Module,
     Store,
     UsageError,
-    ValType,
     WasmException,
 )
 from wasinn_runtime.engines.aot_compile import AotOptions, compile_image
@@ -476,5 +475,17 @@ def test_deep_frames() -> None:
 def test_parts_compiled_apart() -> None:
     """Frames of functions that other processes compiled are like any other."""
     source = (KERNELS / "json.wasm").read_bytes()
-    options = AotOptions(migratable=True, jobs=2)
-    assert compile_image(source, "json.wasm", options).facts.migratable
+    compiled = compile_image(source, "json.wasm", AotOptions(migratable=True, jobs=2))
+    assert compiled.parts > 1
+    loaded = Module.from_aot(Engine(), compiled.image)
+    store = Store(loaded.engine)
+    instance = Instance(store, loaded)
+    timer = threading.Timer(0.05, _until_asked, (store,))
+    timer.start()
+    with pytest.raises(Captured) as caught:
+        instance.exports.run(1 << 30)
+    timer.join()
+    # The machine compares each frame with what validation says of the place, and could go on.
+    machine = Machine([Guest(instance, source)], caught.value.frames)
+    with pytest.raises(AssertionError, match="goes on for too long"):
+        machine.run(20_000)

@@ -2,13 +2,13 @@
 
 A canonical frame is a function, an offset in the module's bytes and cells of 8 bytes: the locals,
 then the operands by height. Safepoints are the entries of functions that call, and the headers of
-loops. There a flag in the VMContext is read, which the code has in a register anyway; where it is
-set, the function writes its frame, and the unwinder of exceptions leads through its callers. Each call is an ``invoke`` whose landing pad
-writes the caller's frame, at the call and without its arguments, and goes on to the next. So calls
-cost nothing but what it takes to keep the values.
+loops. There a flag in the VMContext is read, whose address the code has in a register anyway. Where
+it is set, the function writes its frame, and the unwinder of exceptions leads through its callers:
+each call is an ``invoke`` whose landing pad writes the caller's frame, at the call and without its
+arguments, and goes on to the next. So calls cost nothing but what it takes to keep the values.
 
-The plain version of a guarded loop has no safepoint: LLVM would not vectorise it. It is taken for
-loops that are over soon.
+A loop that is over soon has no safepoint: LLVM would neither vectorise nor unroll it. Where the
+number of iterations can be told before it begins, it is lowered twice (``lower/guards.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ __all__ = ["OperandTypes", "migratable_function"]
 # Positions of a body, in ascending order, to the types of the operands there, deepest first.
 OperandTypes = Callable[[int], Sequence[ValType]]
 
-# Of a loop without a safepoint: some milliseconds.
+# IR that writes a function's frames: with thousands of locals and calls it has no end.
+_LINES, _LINES_PER_BYTE = 100_000, 30
+
+# Iterations of a loop without a safepoint: a tenth of a second, if each takes long.
 _LONGEST_PLAIN = 1 << 24
 
 
@@ -68,6 +71,7 @@ class _Migratable(Lowering):
         self.longest_plain = _LONGEST_PLAIN
         self._operands = operands
         self._live = live_locals(body)
+        self._room = _LINES + _LINES_PER_BYTE * len(module.data)
         self._is_short = False
         self._calls = any(row.meaning[0] in _CALLS for row, _, _ in body.instructions)
 
@@ -130,7 +134,11 @@ class _Migratable(Lowering):
         for ty, value in zip(operands, self.stack, strict=True):
             self._write_cell(cells, at, ty, value)
             at += SLOT_BYTES * slot_cells((ty,))
-        self._budget += len(w.lines) - began
+        wrote = len(w.lines) - began
+        self._room -= wrote
+        if self._room < 0:
+            raise self._too_complex(offset)
+        self._budget += wrote
 
     def _write_cell(self, cells: str, at: int, ty: ValType, value: str) -> None:
         self.w.do(f"store {LLVM_TYPE[ty]} {value}, ptr {self.w.field(cells, at)}, align 8")
