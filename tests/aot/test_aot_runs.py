@@ -332,8 +332,9 @@ def test_a_module_of_nothing(engine: Engine) -> None:
 def test_the_document_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     text = (ROOT / "docs" / "aot.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    exec(compile(example, "docs/aot.md", "exec"), {})
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert examples
+    exec(compile("\n".join(examples), "docs/aot.md", "exec"), {})
     fields = [f.name for f in dataclasses.fields(Facts)]
     table = text.partition("| Field | Content |")[2].partition("The sections:")[0]
     assert all(f"`{name}`" in table for name in [*fields, "sections"])

@@ -475,7 +475,7 @@ def _scattered(count: int) -> str:
     functions = []
     for i in range(count):
         filler = "".join(
-            f"(local.set 1 (i64.rotl (i64.add (local.get 1) (i64.const {i * 97 + k})) (i64.const 5)))"
+            f"(i64.rotl (i64.add (local.get 1) (i64.const {97 * i + k})) (i64.const 5)) local.set 1"
             for k in range(40)
         )
         functions.append(
@@ -486,7 +486,8 @@ def _scattered(count: int) -> str:
                   (i32.sub (local.get 0) (i32.const 1)) (local.get 1))))
                 (else (call $spin (i64.const 0) (v128.const i64x2 0 0)))))"""
         )
-    run = '(func (export "scattered") (param i32) (result i64) (call $f0 (local.get 0) (i64.const 1)))'
+    run = """(func (export "scattered") (param i32) (result i64)
+      (call $f0 (local.get 0) (i64.const 1)))"""
     return ENDLESS.rstrip()[:-1] + "\n".join([*functions, run]) + ")"
 
 

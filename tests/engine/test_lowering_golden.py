@@ -27,7 +27,7 @@ def test_arithmetic() -> None:
     assert lowered(
         "(module (func (param i32 i32) (result i32) local.get 0 local.get 1 i32.add))"
     ) == [
-        "define internal fastcc i32 @f0(ptr nonnull swiftself align 16 dereferenceable(32) %vm, "
+        "define internal fastcc i32 @f0(ptr nonnull swiftself align 16 dereferenceable(48) %vm, "
         "i32 %p0, i32 %p1) #0 {",
         "entry:",
         "%1 = add i32 %p0, %p1",
@@ -84,7 +84,7 @@ def test_memory_and_trap() -> None:
     wat = """(module (memory 1) (func (param i32) (result i32)
       (i32.div_u (i32.load offset=4 (local.get 0)) (local.get 0))))"""
     assert lowered(wat)[2:] == [
-        "%1 = getelementptr inbounds i8, ptr %vm, i64 32",
+        "%1 = getelementptr inbounds i8, ptr %vm, i64 48",
         "%2 = load ptr, ptr %1, !invariant.load !21",
         "%3 = zext i32 %p0 to i64",
         "%4 = getelementptr inbounds nuw [1 x i8], ptr %2, i64 %3, i64 4",

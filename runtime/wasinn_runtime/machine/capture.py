@@ -73,7 +73,8 @@ class Captures:
     def note_instance(self, context: int, module: str, migratable: bool) -> None:
         """See ``Store.note_instance``."""
         self._numbers[context] = len(self._numbers)
-        _set(context, self._wanted)
+        if self._wanted:
+            _set(context, True)
         if not migratable and self._rigid is None:
             self._rigid = module
 
