@@ -57,6 +57,10 @@ def migratable_function(
 
 
 class _Migratable(Lowering):
+    """Its locals are in memory: a frame may want one whose value the code no longer knows there."""
+
+    _may_name_locals = False
+
     def __init__(
         self,
         module: ParsedModule,
