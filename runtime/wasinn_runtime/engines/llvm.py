@@ -99,7 +99,7 @@ def _set_options() -> None:
     # Whether a small loop straddles two fetches would otherwise be an accident, worth up to half.
     llvm.set_option("wasinn", "-align-loops=32")
     # Level 0 keeps values in registers from block to block as well, as higher levels do anyway:
-    # half as much time again to generate code that runs in two thirds of the time.
+    # twice the time to generate code, which runs in two thirds of the time.
     llvm.set_option("wasinn", "-optimize-regalloc")
 
 
