@@ -10,6 +10,7 @@ import wasmtime
 from tests.engine.needs import needs
 from wasinn_runtime import (
     Engine,
+    Func,
     Instance,
     LimitExceeded,
     Limits,
@@ -91,6 +92,19 @@ def test_growth_up_to_the_type_or_the_store(build: Build, engine: Engine) -> Non
     assert exports.load(1 << 32) == 0
     exports.store(1 << 32, 77)
     assert exports.memory.read_u32((1 << 32) + 16) == 77
+
+
+def test_one_of_no_pages_stays_so(build: Build) -> None:
+    """Some address space is reserved for it nevertheless."""
+    function = build(
+        """
+        (module (memory i64 0 0)
+          (func (export "f") (result i64 i64)
+            (memory.grow (i64.const 1)) (memory.size)))
+        """
+    ).exports["f"]
+    assert isinstance(function, Func)
+    assert function() == (-1, 0)
 
 
 def test_one_that_begins_too_large_is_refused(store: Store) -> None:

@@ -100,7 +100,7 @@ class MemoryRegion:
         self._place: native.Reservation | Place
         if is_wide:
             self._place = _reserve_wide(length, allowed * PAGE_SIZE)
-            allowed = self._place.byte_count // PAGE_SIZE
+            allowed = min(allowed, self._place.byte_count // PAGE_SIZE)
             native.open_pages(self._place.address, length)
             if image is not None:
                 self.is_initialised = image.map(self._place.address)
