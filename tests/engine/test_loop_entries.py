@@ -114,3 +114,38 @@ def test_operands_below_a_hot_loop_stay_those_of_the_round() -> None:
     for rounds in (1, 2, 3, 1_000):
         expected = sum(r * r + (1 if r % 2 else 1000) for r in range(1, rounds + 1))
         assert run(rounds) == expected
+
+
+# A caller that goes on in the interpreter finds a single result in a register.
+RESULTS = {
+    "i32": ("(i32.const -5)", "(i64.extend_i32_s (i32.add (call $f {n}) (i32.const 1)))"),
+    "i64": ("(i64.const -5)", "(i64.add (call $f {n}) (i64.const 1))"),
+    "f32": ("(f32.const -5)", "(i64.trunc_f32_s (f32.add (call $f {n}) (f32.const 1)))"),
+    "f64": ("(f64.const -5)", "(i64.trunc_f64_s (f64.add (call $f {n}) (f64.const 1)))"),
+    "v128": (
+        "(v128.const i64x2 0 -5)",
+        "(i64x2.extract_lane 1 (i64x2.add (call $f {n}) (v128.const i64x2 1 1)))",
+    ),
+    "funcref": (
+        "(ref.null func)",
+        "(i64.sub (i64.const -3) (i64.extend_i32_u (ref.is_null (call $f {n}))))",
+    ),
+    "i64 i64": ("(i64.const -5) (i64.const 1)", "(i64.add (call $f {n}))"),
+}
+
+
+@pytest.mark.parametrize("types", RESULTS)
+def test_what_a_call_gives_that_ended_in_compiled_code(types: str) -> None:
+    values, use = RESULTS[types]
+    wat = f"""(module
+      (func $f (param i64) (result {types})
+        (loop $l (br_if $l (i64.gt_s
+          (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+        {values})
+      (func (export "run") (param i64) (result i64)
+        (drop {use.format(n="(i64.const 1)")})
+        {use.format(n="(local.get 0)")}))"""
+    store = Store(Engine(Config(mode="auto")))
+    run = Instance(store, Module(store.engine, wasmtime.wat2wasm(wat))).exports.run
+    with store.deadline(100):
+        assert run(1 << 42) == -4

@@ -42,7 +42,7 @@ from wasinn_runtime.lower.fast_plans import (
     TEE,
     UNARY,
 )
-from wasinn_runtime.lower.fast_shapes import SHARING_MATTERS
+from wasinn_runtime.lower.fast_shapes import SHARING_MATTERS, result_name
 from wasinn_runtime.spec.opcodes import Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
 
@@ -367,6 +367,12 @@ class Walk:
 
     # -- the walk --------------------------------------------------------------------------------
 
+    def safepoint(self, loop: int) -> None:
+        """Where code that counts may be left; ``loop`` is the loop's number from 1, or 0."""
+        results = self.type.results
+        dot = f".{result_name(results[0])}" if len(results) == 1 else ""
+        self.emit(f"hot{dot}", self.own_entry, loop)
+
     def run(self, hot: bool) -> None:
         """Walk the whole body.
 
@@ -382,7 +388,7 @@ class Walk:
             else:
                 self.emit("zero.n", first, SLOT_BYTES * cells)
         if hot:
-            self.emit("hot", self.own_entry, 0)
+            self.safepoint(0)
         self.blocks.append(Block("func", self.type, 0, -1, 0))
         numbers, words, stack = self.numbers, self.words, self.stack
         constants, offsets, classes = self.constants, self.local_offsets, self.local_classes

@@ -71,7 +71,7 @@ def _loop(f: Walk, row: Opcode, imm: Any) -> None:
     f.blocks.append(block)
     f.place_label(block.label)
     if f.hot:
-        f.emit("hot", f.own_entry, f.loops + 1)
+        f.safepoint(f.loops + 1)
     f.loops += 1
 
 

@@ -14,6 +14,7 @@ from wasinn_runtime.lower.fast_placed import HOT_SYMBOL
 from wasinn_runtime.lower.fast_shapes import (
     COPIED,
     KINDS_OF_VALUES,
+    RESULT_TYPES,
     add,
     branch,
     reads_of,
@@ -127,7 +128,7 @@ def _count(b: Body) -> None:
     b.do(f"store i64 {b.let(f'add i64 {before}, 1')}, ptr {place}")
 
 
-def _hot(b: Body) -> None:
+def _hot(result: str, b: Body) -> None:
     """A safepoint of code that may move up. Words: the CodeEntry, the number of the loop.
 
     Every slot is in its place. When the counter is used up it calls what ``HOT_SYMBOL`` points to:
@@ -151,7 +152,12 @@ def _hot(b: Body) -> None:
     ended = b.let(f"icmp ne i32 {done}, 0")
     b.do(f"br i1 {ended}, label %{leave}, label %{after}")
     b.label(leave)
+    kept = dict(b.at)
+    ty = RESULT_TYPES.get(result)
+    if ty is not None:  # its register holds the result, as after a return
+        b.to_register(ty, b.let(f"load {LLVM_TYPE[ty]}, ptr {fp}, align 8"))
     b.leave()
+    b.at.update(kept)
     b.label(after)
     b.next()
 
@@ -185,4 +191,5 @@ def add_moves() -> None:
     for count in range(9):
         add(f"zero.{count or 'n'}", partial(_zero, count))
     add("count", _count)
-    add("hot", _hot, ends=True)
+    for result in ("", *RESULT_TYPES):
+        add(f"hot.{result}" if result else "hot", partial(_hot, result), ends=True)

@@ -49,7 +49,7 @@ JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jum
 NAME_ENTRIES = frozenset(
     n
     for name, n in NUMBERS.items()
-    if name == "hot" or name.split(".")[0] in ("call", "return_call")
+    if name.split(".")[0] in ("hot", "call", "return_call")
 )
 
 

@@ -164,8 +164,8 @@ class Handler(FunctionWriter):
     ) -> None:
         """End the block by calling a function, whatever runs it; the call goes on at ``after``.
 
-        Handlers that may need native code do it in a handler of their own (``native_call``), so
-        that the usual way needs no native frame.
+        Handlers that may need native code do it in a handler of their own, so that the usual way
+        needs no native frame.
 
         Args:
             entry: its CodeEntry.
@@ -192,17 +192,6 @@ class Handler(FunctionWriter):
         self.label(other)
         outside()
         self.label(inside)
-
-    def native_call(self, entry: str, context: str, slots: str, end: str) -> None:
-        """Call an array entry, which may come back into an interpreter.
-
-        Args:
-            entry, context, slots: as for ``call``.
-            end: the first byte after what is in use of the value stack.
-        """
-        array = self.load_field(entry, CodeEntry.ARRAY, "ptr", STATE)
-        self.save_stacks(end)
-        self.do(f"call void {array}(ptr {entry}, ptr {context}, ptr {slots})")
 
     def save_stacks(self, end: str) -> None:
         """Say what is in use of both stacks: values up to ``end``, and all control frames."""
