@@ -135,14 +135,15 @@ class CodeEntry:
 
     NATIVE = 0  # ptr: entry as nest, context as swiftself, arguments: see lower/convention.py
     ARRAY = 8  # ptr
-    CODE = 16  # ptr: what an interpreter runs; 0 while there is none
+    # ptr: what an interpreter runs; stays when compiled code takes over, for who is about to enter
+    # it or is in it. 0 while there is none.
+    CODE = 16
     TOKEN = 24  # i64: id() of the Python object that answers for it
     INDEX = 32  # i64: the function's index, imports included
     COUNT = 40  # i64: calls and loop iterations left until it counts as hot
     OSR = 48  # ptr: compiled code's entries at loop headers; 0 while there are none
-    KEPT = 56  # ptr: as CODE, but still there once compiled code took over, for who is still in it
-    JUMP = 64  # ptr: as NATIVE, arguments in slots in the exchange area; 0 if NATIVE is
-    BYTES = 72
+    JUMP = 56  # ptr: as NATIVE, arguments in slots in the exchange area; 0 if NATIVE is
+    BYTES = 64
 
 
 class FuncRef:

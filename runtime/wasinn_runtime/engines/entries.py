@@ -72,7 +72,6 @@ class EntryTable:
 
     def interpret(self, index: int, code: int, array: int) -> None:
         """Publish an interpreter's code; ``array`` is the interpreter's entry."""
-        self._set(index, CodeEntry.KEPT, code)
         self._set(index, CodeEntry.CODE, code)
         self._set(index, CodeEntry.ARRAY, array)
 
@@ -82,7 +81,6 @@ class EntryTable:
         self._set(index, CodeEntry.NATIVE, address)
         self._set(index, CodeEntry.JUMP, adapters.jump)
         self._set(index, CodeEntry.ARRAY, adapters.enter)
-        self._set(index, CodeEntry.CODE, 0)
 
     def compiled_all(self, indices: Sequence[int], table: int) -> None:
         """Publish machine code whose addresses stand in a table, in the order of the indices."""

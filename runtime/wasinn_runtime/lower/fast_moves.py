@@ -143,7 +143,7 @@ def _hot(result: str, b: Body) -> None:
     used_up = b.let(f"icmp slt i64 {left}, 0")
     b.do(f"br i1 {used_up}, label %{cold}, label %{after}, !prof !20")
     b.label(cold)
-    code = b.load_field(entry, CodeEntry.KEPT, "ptr", STATE)
+    code = b.load_field(entry, CodeEntry.CODE, "ptr", STATE)
     size = b.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
     b.save_stacks(b.let(f"getelementptr i8, ptr {b.at['fp']}, i64 {size}"))
     hook = b.let(f"load ptr, ptr @{HOT_SYMBOL}")

@@ -326,7 +326,7 @@ def entry_unit(interpreter: Interpreter) -> str:
     store = w.load_field("%vm", VMContext.STORE, "ptr", INVARIANT)
     places, before = entry_stacks(w, store)
     fp, cs = before[StoreContext.VALUE_SP], before[StoreContext.CONTROL_SP]
-    code = w.load_field("%function", CodeEntry.KEPT, "ptr", STATE)
+    code = w.load_field("%function", CodeEntry.CODE, "ptr", STATE)
     size = w.load_field(code, Header.FRAME_BYTES, "i64", INVARIANT)
     end = w.let(f"getelementptr i8, ptr {fp}, i64 {size}")
     control = w.let(f"getelementptr i8, ptr {cs}, i64 -{ControlFrame.BYTES}")
