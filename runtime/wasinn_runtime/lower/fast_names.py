@@ -47,9 +47,7 @@ BRANCHES = frozenset(NUMBERS[name] for name, shape in HANDLERS.items() if shape.
 JUMP_TABLES = frozenset(n for name, n in NUMBERS.items() if name.startswith("jump_table:"))
 # Those whose first word names a CodeEntry: of the function itself, or of one that it calls.
 NAME_ENTRIES = frozenset(
-    n
-    for name, n in NUMBERS.items()
-    if name.split(".")[0] in ("hot", "call", "return_call")
+    n for name, n in NUMBERS.items() if name.split(".")[0] in ("hot", "call", "return_call")
 )
 
 
