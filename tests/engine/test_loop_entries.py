@@ -145,7 +145,8 @@ def test_what_a_call_gives_that_ended_in_compiled_code(types: str) -> None:
       (func (export "run") (param i64) (result i64)
         (drop {use.format(n="(i64.const 1)")})
         {use.format(n="(local.get 0)")}))"""
-    store = Store(Engine(Config(mode="auto")))
-    run = Instance(store, Module(store.engine, wasmtime.wat2wasm(wat))).exports.run
+    engine = Engine(Config(mode="auto"))
+    store = Store(engine)
+    run = Instance(store, Module(engine, wasmtime.wat2wasm(wat))).exports.run
     with store.deadline(100):
         assert run(1 << 42) == -4
