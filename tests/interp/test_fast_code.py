@@ -83,7 +83,7 @@ def test_rare_instructions_use_the_register_as_well() -> None:
       (i32.add (i32.load (local.get 0)) (memory.grow (local.get 1))))"""
     assert walked(text) == [
         "i32.load:s>s 0 0 16",
-        "memory.grow:s>s 8 32 24",
+        "memory.grow:s>s 8 48 24",
         "i32.add:sr>r 16",
         "return.i32:r",
     ]
@@ -153,19 +153,19 @@ def test_a_handler_word_for_word() -> None:
         f'define internal preserve_nonecc void @"h"({registers}'
         "i64 %r, double %d, float %f, <16 x i8> %v) #8 {",
         "entry:",
-        "  %v1 = trunc nuw i64 %r to i32",
-        "  %v2 = getelementptr i8, ptr %pc, i64 8",
-        "  %v3 = load i32, ptr %v2",
-        "  %v4 = add i32 %v1, %v3",
-        "  %v5 = zext i32 %v4 to i64",
-        "  %v6 = getelementptr i8, ptr %pc, i64 16",
-        "  %v7 = load i64, ptr %v6",
-        "  %v8 = getelementptr i8, ptr %fp, i64 %v7",
-        "  store i64 %v5, ptr %v8, align 8",
-        "  %v9 = getelementptr i8, ptr %pc, i64 24",
-        "  %v10 = load ptr, ptr %v9",
-        "  musttail call preserve_nonecc void %v10(ptr %v9, ptr %fp, ptr %vm, ptr %mem, ptr %cs, "
-        "i64 %v5, double %d, float %f, <16 x i8> %v)",
+        "  %1 = trunc nuw i64 %r to i32",
+        "  %2 = getelementptr i8, ptr %pc, i64 8",
+        "  %3 = load i32, ptr %2",
+        "  %4 = add i32 %1, %3",
+        "  %5 = zext i32 %4 to i64",
+        "  %6 = getelementptr i8, ptr %pc, i64 16",
+        "  %7 = load i64, ptr %6",
+        "  %8 = getelementptr i8, ptr %fp, i64 %7",
+        "  store i64 %5, ptr %8, align 8",
+        "  %9 = getelementptr i8, ptr %pc, i64 24",
+        "  %10 = load ptr, ptr %9",
+        "  musttail call preserve_nonecc void %10(ptr %9, ptr %fp, ptr %vm, ptr %mem, ptr %cs, "
+        "i64 %5, double %d, float %f, <16 x i8> %v)",
         "  ret void",
         "}",
     ]
