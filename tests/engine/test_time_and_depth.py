@@ -91,6 +91,25 @@ def test_a_waiting_host_function_is_told(build: Build, store: Store) -> None:
     assert time.monotonic() - start < 5
 
 
+class SlowEvent(threading.Event):
+    """Who sets it comes to nothing else before those that waited have gone on."""
+
+    def set(self) -> None:
+        super().set()
+        time.sleep(0.1)
+
+
+def test_who_is_woken_finds_the_guest_stopped(
+    build: Build, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "Event", SlowEvent)
+    waits = HostFunc(FuncType(), lambda: store.interrupt.wait(30) and None)
+    wat = '(module (import "h" "f" (func $f)) (func (export "run") (call $f)))'
+    run = build(wat, waits).exports.run
+    with pytest.raises(Interrupted), store.deadline(0.05):
+        run()
+
+
 def test_a_deaf_host_function_ends_the_guest_when_it_returns(build: Build, store: Store) -> None:
     instance = build(SPIN, HostFunc(FuncType(), lambda: time.sleep(0.3)))
     with store.deadline(0.05), pytest.raises(Interrupted):

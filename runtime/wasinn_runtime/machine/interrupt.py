@@ -81,13 +81,14 @@ class Interrupt:
                 return
             self._reason = reason
             self._is_set = True
+            # First, or a host call that is woken could be back in the guest before.
+            for activation in self._activations:
+                activation[Activation.STOP // 8] = 1
             if self._event is not None:
                 self._event.set()
             if self._pipe is not None:
                 with contextlib.suppress(OSError):
                     os.write(self._pipe[1], b"x")
-            for activation in self._activations:
-                activation[Activation.STOP // 8] = 1
             if self._thread is not None:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pthread_kill(self._thread, self._signal)
