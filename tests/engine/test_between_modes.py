@@ -18,6 +18,7 @@ from wasinn_runtime import (
     Store,
     Table,
     TableType,
+    Tag,
     Trap,
     ValType,
 )
@@ -91,8 +92,10 @@ def pair(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> tuple[En
     return engines[first], engines[second]
 
 
-def tag_of(store: Store, engine: Engine) -> object:
-    return Instance(store, Module(engine, wasmtime.wat2wasm(TAG)), []).exports.tag
+def tag_of(store: Store, engine: Engine) -> Tag:
+    tag = Instance(store, Module(engine, wasmtime.wat2wasm(TAG)), []).exports["tag"]
+    assert isinstance(tag, Tag)
+    return tag
 
 
 def two(pair: tuple[Engine, Engine]) -> tuple[Instance, Instance]:
@@ -104,7 +107,7 @@ def two(pair: tuple[Engine, Engine]) -> tuple[Instance, Instance]:
         text = SOURCE.replace("LETTER", letter).replace("OWN", str(own))
         text = text.replace("WIDE", str(other + 1)).replace("JUMP", str(other))
         text = text.replace("DEEP", str(other + 2))
-        return Instance(store, Module(engine, wasmtime.wat2wasm(text)), [table, tag])  # type: ignore[list-item]
+        return Instance(store, Module(engine, wasmtime.wat2wasm(text)), [table, tag])
 
     return make(pair[0], "A", 0, 3), make(pair[1], "B", 3, 0)
 
@@ -116,7 +119,7 @@ def test_every_kind_of_value_traps_and_exceptions(pair: tuple[Engine, Engine]) -
     tag = tag_of(store, pair[1])
     thrower = """(module (import "" "tag" (tag $oops (param i64)))
       (func (export "throw") (param i64) (throw $oops (local.get 0))))"""
-    throw = Instance(store, Module(pair[0], wasmtime.wat2wasm(thrower)), [tag]).exports.throw  # type: ignore[list-item]
+    throw = Instance(store, Module(pair[0], wasmtime.wat2wasm(thrower)), [tag]).exports.throw
     imports = [exports.echo, exports.trap, throw, tag]
     caller = Instance(store, Module(pair[1], wasmtime.wat2wasm(CALLER)), imports)
     values = [v for n in range(4) for v in (n - 2, n + 0.25, -n, n + 0.5, (n + 1) << 100)]

@@ -11,7 +11,7 @@ from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.spec.features import ALL_FEATURES
-from wasinn_runtime.valid.function import operand_types
+from wasinn_runtime.valid.function import OperandTypes
 
 # Each counts its parameter down to 0 and gives the result that belongs to it.
 LOOPS = {
@@ -64,7 +64,7 @@ def test_operands_at_a_loop(name: str) -> None:
     module = decode(bytes(wasmtime.wat2wasm(f"(module {wat})")), features=ALL_FEATURES)
     body = decode_body(module, 0)
     positions = [i for i, (row, _, _) in enumerate(body.instructions) if row.name == "loop"]
-    assert operand_types(module, 0, body, positions[-1]) == types
+    assert OperandTypes(module, 0, body)(positions[-1]) == types
 
 
 @pytest.mark.parametrize("name", ["first", "with parameters"])

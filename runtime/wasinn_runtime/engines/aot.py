@@ -21,8 +21,8 @@ from wasinn_runtime.engines.aot_format import (
     check_head,
     check_whole,
 )
-from wasinn_runtime.engines.cache import CodeCache, generator_digest
-from wasinn_runtime.engines.compile import llvmlite_version, machine_identity
+from wasinn_runtime.engines.cache import generator_digest
+from wasinn_runtime.engines.compile import llvmlite_version, module_key
 from wasinn_runtime.engines.core import runtime_imports
 from wasinn_runtime.engines.entries import EntryTable
 from wasinn_runtime.engines.place import Code, Mapped, SymbolTable, address_of, seal, this_machine
@@ -110,9 +110,7 @@ class AotCode:
 
 def _key(module: Module) -> str:
     """Under what a module's image is in the cache."""
-    parsed = module.parsed
-    options = f"abi {ABI_VERSION} O{module.engine.config.opt_level} {sorted(parsed.features)}"
-    return CodeCache.key("aot", options, machine_identity(), parsed.digest)
+    return module_key("aot", module.parsed, module.engine.config.opt_level)
 
 
 def cached_image(module: Module) -> LoadedImage | None:

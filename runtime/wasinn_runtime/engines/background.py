@@ -14,21 +14,19 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.cache import CodeCache
-from wasinn_runtime.engines.compile import machine_identity
+from wasinn_runtime.engines.compile import module_key
 from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import UsageError, WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
-from wasinn_runtime.valid.function import operand_types
+from wasinn_runtime.valid.function import OperandTypes
 from wasinn_runtime.valid.validate import valid_body
 
 if TYPE_CHECKING:
@@ -72,10 +70,10 @@ class Background:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         compiler = _Child(parsed, opt_level)
         when_gone(self, _end, compiler, self._jobs)
-        key = partial(_key, parsed, opt_level)
+        key_of = _key_of(parsed, opt_level)
         threading.Thread(
             target=_drive,
-            args=(compiler, cache, key, self._jobs, weakref.WeakMethod(done)),
+            args=(compiler, cache, key_of, self._jobs, weakref.WeakMethod(done)),
             name="wasinn background compiler",
             daemon=True,
         ).start()
@@ -85,10 +83,9 @@ class Background:
         self._jobs.put(job)
 
 
-def _key(parsed: ParsedModule, opt_level: int, job: Job) -> str:
-    """Under what a job's code is in the cache."""
-    options = f"abi {ABI_VERSION} O{opt_level} {sorted(parsed.features)}"
-    return CodeCache.key("hot", options, machine_identity(), parsed.digest, repr(job))
+def _key_of(parsed: ParsedModule, opt_level: int) -> Callable[[Job], str]:
+    """Under what each job's code is in the cache."""
+    return lambda job: module_key("hot", parsed, opt_level, repr(job))
 
 
 class _Child:
@@ -199,6 +196,6 @@ class _Compiler:
         hot = functions[0]
         entry = None
         if loop is not None:
-            entry = Loop(loop, lambda at: operand_types(self.parsed, hot, bodies[hot], at))
+            entry = Loop(loop, OperandTypes(self.parsed, hot, bodies[hot]))
         text = group_unit(self.parsed, self.layout, self.places, bodies, entry)
         return pack(link([to_object(text, self.target, self.opt_level)], (ENTRIES_SYMBOL,)))

@@ -12,12 +12,16 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["HANDLER_LEVEL", "compiled", "llvmlite_version", "machine_identity"]
+if TYPE_CHECKING:
+    from wasinn_runtime.binary.module import ParsedModule
+
+__all__ = ["HANDLER_LEVEL", "compiled", "llvmlite_version", "machine_identity", "module_key"]
 
 HANDLER_LEVEL = -1
 """The level for interpreters' handlers, in the place of LLVM's: level 1 takes eight times as long
@@ -57,6 +61,19 @@ def llvmlite_version() -> str:
     text = (_llvmlite() / "_version.py").read_text(encoding="utf-8")
     found = re.search(r"^version_version = '([^']+)'", text, re.MULTILINE)
     return found.group(1) if found else "unknown"
+
+
+def module_key(kind: str, parsed: ParsedModule, opt_level: int, *parts: str) -> str:
+    """Under what code of a module is in the cache.
+
+    Args:
+        kind: what it is, for the cache's file names.
+        parsed: the module.
+        opt_level: LLVM's.
+        parts: what decides the code beside these.
+    """
+    options = f"abi {ABI_VERSION} O{opt_level} {sorted(parsed.features)}"
+    return CodeCache.key(kind, options, machine_identity(), parsed.digest, *parts)
 
 
 def compiled(

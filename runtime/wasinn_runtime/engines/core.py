@@ -19,7 +19,7 @@ from wasinn_runtime.machine.lazy import HEAT_ADDRESS, PREPARE_ADDRESS
 from wasinn_runtime.machine.native import Core
 from wasinn_runtime.machine.services import SERVICES_ADDRESS
 
-__all__ = ["core", "interpreter_imports", "runtime_imports", "watch_interrupts"]
+__all__ = ["core", "runtime_imports", "watch_interrupts"]
 
 # Offsets in the kernel's structures: si_addr in siginfo_t, the program counter in ucontext_t.
 _LAYOUTS = {"x86_64": (16, 168), "aarch64": (16, 440)}
@@ -120,8 +120,3 @@ def runtime_imports() -> dict[str, int]:
     """Addresses of what compiled modules call in the core."""
     addresses = core().addresses
     return {name: addresses[name] for name in RUNTIME_SYMBOLS}
-
-
-def interpreter_imports() -> dict[str, int]:
-    """The same, and what interpreters call beside."""
-    return runtime_imports() | {"wasinn_catch": core().addresses["wasinn_catch"]}

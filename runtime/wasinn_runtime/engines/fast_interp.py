@@ -8,17 +8,14 @@ what comes from there needs none of the modules that write it, so they are impor
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.engines.compile import HANDLER_LEVEL
-from wasinn_runtime.engines.core import interpreter_imports
+from wasinn_runtime.engines.handlers import load_handlers
 from wasinn_runtime.engines.kept import KeptCode
 from wasinn_runtime.engines.lazy import Lazy
-from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.place import Code
 from wasinn_runtime.lower.fast_placed import (
     FAST,
@@ -61,13 +58,7 @@ class FastInterpreter:
 
     def _table(self, kind: str, unit: Callable[[], str], symbols: tuple[str, ...] = ()) -> int:
         """The address of the table of one of the units."""
-
-        def write_ir() -> str:
-            print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
-            return unit()
-
-        image = self._engine.image(kind, [], write_ir, HANDLER_LEVEL, (TABLE_SYMBOL, *symbols))
-        code = load(image, interpreter_imports())
+        code = load_handlers(self._engine, kind, unit, (TABLE_SYMBOL, *symbols))
         self._codes.append(code)
         return code.addresses[TABLE_SYMBOL]
 

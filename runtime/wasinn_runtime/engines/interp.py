@@ -7,7 +7,6 @@ that is called for the first time is validated and gets its side table; nothing 
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 from array import array
 from dataclasses import dataclass
@@ -15,10 +14,8 @@ from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import VMContext, VMLayout, slot_cells
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.compile import HANDLER_LEVEL
-from wasinn_runtime.engines.core import interpreter_imports
+from wasinn_runtime.engines.handlers import load_handlers
 from wasinn_runtime.engines.lazy import Lazy
-from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.place import Code
 from wasinn_runtime.lower.classic_body import CLASSIC, LOOKAHEAD, ModuleFacts
 from wasinn_runtime.lower.classic_body import Code as ClassicCode
@@ -78,12 +75,7 @@ def classic_interpreter(engine: Engine) -> ClassicInterpreter:
 
 
 def _make(engine: Engine) -> ClassicInterpreter:
-    def write_ir() -> str:
-        print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
-        return classic_unit()
-
-    image = engine.image("interp", [], write_ir, HANDLER_LEVEL, _ADDRESSES)
-    code = load(image, interpreter_imports())
+    code = load_handlers(engine, "interp", classic_unit, _ADDRESSES)
     plain, wide, run = (code.addresses[symbol] for symbol in _ADDRESSES)
     return ClassicInterpreter(code, plain, wide, run)
 

@@ -51,11 +51,11 @@ class KeptCode:
     def _open(self, content: bytes) -> None:
         """Take over an entry's content, in place of everything."""
         self._new.clear()
-        numbers = memoryview(content)[: len(content) // 8 * 8].cast("I")
-        count = numbers[0]
-        rows = numbers[2 : 2 + _ROW * count].tolist()
-        self._words = memoryview(content)[: len(content) // 8 * 8].cast("q")
-        self._numbers = memoryview(content).cast("I")
+        whole = memoryview(content)
+        self._numbers = whole.cast("I")
+        self._words = whole[: len(content) // _WORD_BYTES * _WORD_BYTES].cast("q")
+        count = self._numbers[0]
+        rows = self._numbers[2 : 2 + _ROW * count].tolist()
         self._bytes = len(content)
         # Of each function: lengths of its arrays, where its words are, where the rest.
         self._rows: dict[int, tuple[int, int, int, int, int]] = {}

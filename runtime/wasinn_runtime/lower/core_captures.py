@@ -6,8 +6,8 @@ visits them, innermost first, and each landing pad writes its own. See ``lower/m
 
 from __future__ import annotations
 
-from wasinn_runtime.abi.layout import Activation, FrameRecord, StoreContext
-from wasinn_runtime.lower.core_exceptions import UNWINDING
+from wasinn_runtime.abi.layout import FrameRecord, StoreContext
+from wasinn_runtime.lower.core_exceptions import unwinder_ir
 
 __all__ = ["CAPTURE_SYMBOLS", "captures_ir"]
 
@@ -18,6 +18,7 @@ CAPTURE_SYMBOLS = ("wasinn_frame", "wasinn_capture")
 def captures_ir() -> str:
     """The functions of ``CAPTURE_SYMBOLS``; part of the core."""
     frame, store = FrameRecord, StoreContext
+    begin = f"%cell = getelementptr i8, ptr %store, i64 {store.CAPTURE_UNWIND}"
     return f"""
 ; Begin the record of a frame; gives where its %count cells go. They are zero as they are.
 define ptr @wasinn_frame(ptr %vm, i64 %function, i64 %offset, i64 %count) noinline uwtable {{
@@ -49,30 +50,6 @@ full:
   unreachable
 }}
 
-; Called for every frame on the way, as with exceptions.
-define internal i32 @on_captured_frame(
-  i32 %version, i32 %actions, i64 %class, ptr %what, ptr %context, ptr %store
-) uwtable {{
-  %start = call i64 @_Unwind_GetRegionStart(ptr %context)
-  %end = icmp eq i64 %start, ptrtoint (ptr @wasinn_invoke to i64)
-  br i1 %end, label %leave, label %on
-leave:
-  call void @leave_with(ptr %store, ptr null, i32 4)
-  unreachable
-on:
-  ret i32 0
-}}
-
 ; The innermost frame is written: have the others write theirs.
-define void @wasinn_capture(ptr %store) noreturn noinline uwtable {{
-  %active_p = getelementptr i8, ptr %store, i64 {store.ACTIVATION}
-  %act = load ptr, ptr %active_p
-  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
-  store volatile i64 {UNWINDING}, ptr %in_host_p
-  %what = getelementptr i8, ptr %store, i64 {store.CAPTURE_UNWIND}
-  call void @llvm.memset.p0.i64(ptr %what, i8 0, i64 32, i1 false)
-  %failed = call i32 @_Unwind_ForcedUnwind(ptr %what, ptr @on_captured_frame, ptr %store)
-  call void @leave_with(ptr %store, ptr null, i32 3)
-  unreachable
-}}
+{unwinder_ir("wasinn_capture(ptr %store)", "on_captured_frame", "null", 4, begin)}
 """

@@ -23,7 +23,13 @@ from wasinn_runtime.abi.layout import (
 )
 from wasinn_runtime.spec.traps import TrapCode
 
-__all__ = ["EXCEPTION_CORE_SYMBOLS", "EXCEPTION_SYMBOLS", "UNWINDING", "exceptions_ir"]
+__all__ = [
+    "EXCEPTION_CORE_SYMBOLS",
+    "EXCEPTION_SYMBOLS",
+    "UNWINDING",
+    "exceptions_ir",
+    "unwinder_ir",
+]
 
 # What compiled modules use.
 EXCEPTION_SYMBOLS = (
@@ -75,6 +81,47 @@ _JUMP = {
         f"ldr x16, [x15, #{CodeEntry.JUMP}]; br x16"
     ),
 }
+
+
+def unwinder_ir(header: str, on_frame: str, given: str, status: int, begin: str = "") -> str:
+    """A function that has ``%cell`` unwind the guest's frames, and what is asked at each of them.
+
+    Where they end, ``wasinn_invoke`` returns.
+
+    Args:
+        header: the function's name and parameters.
+        on_frame: the other's name.
+        given: what is left in the store's context.
+        status: what ``wasinn_invoke`` returns.
+        begin: what comes first in the function.
+    """
+    return f"""
+; The unwinder takes locks and memory: until somebody catches, a stop only leaves its mark.
+define void @{header} noreturn noinline uwtable {{
+  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
+  %act = load ptr, ptr %active_p
+  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
+  store volatile i64 {UNWINDING}, ptr %in_host_p
+  {begin}
+  call void @llvm.memset.p0.i64(ptr %cell, i8 0, i64 32, i1 false)
+  %failed = call i32 @_Unwind_ForcedUnwind(ptr %cell, ptr @{on_frame}, ptr %store)
+  call void @leave_with(ptr %store, ptr {given}, i32 3) ; the unwinder does not know a frame
+  unreachable
+}}
+
+define internal i32 @{on_frame}(
+  i32 %version, i32 %actions, i64 %class, ptr %cell, ptr %context, ptr %store
+) uwtable {{
+  %start = call i64 @_Unwind_GetRegionStart(ptr %context)
+  %end = icmp eq i64 %start, ptrtoint (ptr @wasinn_invoke to i64)
+  br i1 %end, label %leave, label %on
+leave:
+  call void @leave_with(ptr %store, ptr {given}, i32 {status})
+  unreachable
+on:
+  ret i32 0
+}}
+"""
 
 
 def exceptions_ir(machine: str) -> str:
@@ -184,20 +231,6 @@ release:
   ret void
 }}
 
-; Called for every frame on the way: where the guest's frames end, Python has the exception.
-define internal i32 @on_frame(
-  i32 %version, i32 %actions, i64 %class, ptr %cell, ptr %context, ptr %store
-) uwtable {{
-  %start = call i64 @_Unwind_GetRegionStart(ptr %context)
-  %end = icmp eq i64 %start, ptrtoint (ptr @wasinn_invoke to i64)
-  br i1 %end, label %leave, label %on
-leave:
-  call void @leave_with(ptr %store, ptr %cell, i32 2)
-  unreachable
-on:
-  ret i32 0
-}}
-
 define internal void @leave_with(ptr %store, ptr %cell, i32 %status) noreturn {{
   %exception_p = getelementptr i8, ptr %store, i64 {StoreContext.EXCEPTION}
   store ptr %cell, ptr %exception_p
@@ -207,17 +240,7 @@ define internal void @leave_with(ptr %store, ptr %cell, i32 %status) noreturn {{
   unreachable
 }}
 
-; The unwinder takes locks and memory: until somebody catches, a stop only leaves its mark.
-define void @wasinn_throw(ptr %store, ptr %cell) noreturn noinline uwtable {{
-  %active_p = getelementptr i8, ptr %store, i64 {StoreContext.ACTIVATION}
-  %act = load ptr, ptr %active_p
-  %in_host_p = getelementptr i8, ptr %act, i64 {Activation.IN_HOST}
-  store volatile i64 {UNWINDING}, ptr %in_host_p
-  call void @llvm.memset.p0.i64(ptr %cell, i8 0, i64 32, i1 false)
-  %failed = call i32 @_Unwind_ForcedUnwind(ptr %cell, ptr @on_frame, ptr %store)
-  call void @leave_with(ptr %store, ptr %cell, i32 3) ; there is a frame that the unwinder knows not
-  unreachable
-}}
+{unwinder_ir("wasinn_throw(ptr %store, ptr %cell)", "on_frame", "%cell", 2)}
 
 ; For interpreters: call an array entry, and make the tail calls that it leaves. Null, or the
 ; exception that came instead of results; those take %bytes, or less.

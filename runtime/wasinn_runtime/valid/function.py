@@ -29,7 +29,7 @@ from wasinn_runtime.spec.types import (
 from wasinn_runtime.valid.operands import UNKNOWN, Types, local_types, show
 from wasinn_runtime.valid.storage import StorageRules
 
-__all__ = ["FunctionValidator", "OperandTypes", "local_types", "operand_types"]
+__all__ = ["FunctionValidator", "OperandTypes", "local_types"]
 
 _I32 = ValType.I32
 _V128 = ValType.V128
@@ -507,31 +507,23 @@ def _families() -> dict[Opcode, _Method]:
 _FAMILIES = _families()
 
 
-def operand_types(module: ParsedModule, function: int, body: Body, position: int) -> list[ValType]:
-    """The types on the operand stack before an instruction that can be reached, deepest first.
+class OperandTypes:
+    """The types on the operand stack, at positions that are asked for in ascending order.
 
     Args:
         module, function, body: as for :class:`FunctionValidator`; the body is valid.
-        position: of the instruction, in ``body.instructions``.
     """
-    if not position:
-        return []
-    before = FunctionValidator(
-        module, function, replace(body, instructions=body.instructions[:position])
-    )
-    before.run()
-    return [cell for cell in before.stack if isinstance(cell, ValType)]
-
-
-class OperandTypes:
-    """As :func:`operand_types`, for positions that are asked for in ascending order."""
 
     def __init__(self, module: ParsedModule, function: int, body: Body) -> None:
         self._validator = FunctionValidator(module, function, body)
         self._body, self._position = body, 0
 
     def __call__(self, position: int) -> Sequence[ValType]:
-        """The types on the operand stack before an instruction, deepest first."""
+        """The types before an instruction that can be reached, deepest first.
+
+        Args:
+            position: of the instruction, in ``body.instructions``.
+        """
         validator, body = self._validator, self._body
         if position > self._position:
             passed = body.instructions[self._position : position]
