@@ -104,19 +104,17 @@ class _Team:
             self.waiting.put(number)
         self.events: queue.SimpleQueue[tuple[int, object]] = queue.SimpleQueue()
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def run(self) -> list[bytes]:
         done, total = 0, sum(self.sizes)
         self.tell("compile", 0, total)
-        threads = []
+        # Daemons: nothing waits for them when the compilation is given up.
+        threads = [threading.Thread(target=self._drive, daemon=True) for _ in range(self.jobs)]
         try:
-            for _ in range(self.jobs):
-                process = start(_PROGRAM)
-                self.processes.append(process)
-                # A daemon: nothing waits for it when the compilation is given up.
-                thread = threading.Thread(target=self._drive, args=(process,), daemon=True)
+            for thread in threads:
                 thread.start()
-                threads.append(thread)
             for _ in self.parts:
                 number, outcome = self.events.get()
                 if isinstance(outcome, BaseException):
@@ -124,16 +122,33 @@ class _Team:
                 done += self.sizes[number]
                 self.tell("compile", done, total)
         finally:
-            for process in self.processes:
-                process.kill()
+            with self._lock:
+                self._is_over = True
+                for process in self.processes:
+                    process.kill()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
             for process in self.processes:
                 close(process)
         return self.objects
 
-    def _drive(self, process: subprocess.Popen[bytes]) -> None:
+    def _start(self) -> subprocess.Popen[bytes] | None:
+        """A process of the team; None if it is not needed any more."""
+        with self._lock:
+            if self._is_over:
+                return None
+            self.processes.append(start(_PROGRAM))
+            return self.processes[-1]
+
+    def _drive(self) -> None:
+        process = None
         try:
+            # Here, since Ctrl-C ends the main thread wherever it is: also between a process's start
+            # and its being known.
+            process = self._start()
+            if process is None:
+                return
             assert process.stdin is not None
             assert process.stdout is not None
             send(process.stdin, self.hello, self.parsed.data)
@@ -152,6 +167,9 @@ class _Team:
                 self.objects[number] = image
                 self.events.put((number, None))
         except (OSError, EOFError) as error:
+            if process is None:
+                self.events.put((-1, error))
+                return
             code = process.wait()
             ended = f"signal {-code}" if code < 0 else f"status {code}"
             self.events.put(
