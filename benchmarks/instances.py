@@ -25,7 +25,7 @@ MakeAndCall = Callable[[], object]
 
 
 def _in_wasinn(kernel: Kernel) -> MakeAndCall:
-    engine = wasinn.Engine()
+    engine = wasinn.Engine(wasinn.Config("llvm-jit"))
     module = wasinn.Module(engine, kernel.wasm.read_bytes())
 
     def make() -> object:

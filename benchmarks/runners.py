@@ -100,16 +100,15 @@ class Wasm3Runner:
 
 
 class WasinnRunner:
-    """A module in wasinn with its defaults, in one mode.
+    """A module in wasinn, in one mode.
 
     Args:
         mode: one of ``wasinn_runtime``'s modes.
         cache: False compiles each time.
     """
 
-    def __init__(self, mode: str | None = None, cache: bool = True) -> None:
-        config = wasinn.Config(cache=cache) if mode is None else wasinn.Config(mode, cache=cache)
-        self._engine = wasinn.Engine(config)
+    def __init__(self, mode: str = "llvm-jit", cache: bool = True) -> None:
+        self._engine = wasinn.Engine(wasinn.Config(mode, cache=cache))
 
     def load(self, file: Path) -> Run:
         """See ``Runner``."""

@@ -23,7 +23,7 @@ WASM = bytes(
 
 
 def run(directory: Path, data: bytes = WASM, **options: object) -> object:
-    engine = Engine(Config(cache_dir=directory, **options))  # type: ignore[arg-type]
+    engine = Engine(Config("llvm-jit", cache_dir=directory, **options))  # type: ignore[arg-type]
     return Instance(Store(engine), Module(engine, data)).exports.f(14)
 
 

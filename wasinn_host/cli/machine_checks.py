@@ -127,7 +127,7 @@ def _engine(name: str) -> Finding:
     """Compiles and runs a function, and sees it trap."""
     from wasinn_runtime import Config, Engine, Instance, Module, Store, Trap
 
-    engine = Engine(Config(cache=False))
+    engine = Engine(Config("llvm-jit", cache=False))
     instance = Instance(Store(engine), Module(engine, _PROBE, "probe"))
     quotient = instance.exports.quotient
     assert callable(quotient)

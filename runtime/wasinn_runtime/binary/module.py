@@ -192,6 +192,11 @@ class ParsedModule:
         return sha256(self.data).digest()
 
     @cached_property
+    def code_bytes(self) -> int:
+        """Size of the function bodies in sum."""
+        return sum(body.end - body.start for body in self.code)
+
+    @cached_property
     def imported_functions(self) -> int:
         return sum(i.kind is ExternKind.FUNC for i in self.imports)
 

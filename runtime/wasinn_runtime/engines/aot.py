@@ -33,7 +33,15 @@ from wasinn_runtime.errors import UnusableImage
 if TYPE_CHECKING:
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["AotCode", "LoadedImage", "load_image", "open_image", "usable_here"]
+__all__ = [
+    "AotCode",
+    "LoadedImage",
+    "cached_image",
+    "image_key",
+    "load_image",
+    "open_image",
+    "usable_here",
+]
 
 
 class _FunctionNames:
@@ -108,16 +116,18 @@ class AotCode:
         """See ``modes.ModuleCode``: all that there is was kept before it was run."""
 
 
-def _key(module: Module) -> str:
+def image_key(parsed: ParsedModule, opt_level: int) -> str:
     """Under what a module's image is in the cache."""
-    return module_key("aot", module.parsed, module.engine.config.opt_level)
+    return module_key("aot", parsed, opt_level)
 
 
 def cached_image(module: Module) -> LoadedImage | None:
     """A module's image from the cache, if there is one."""
-    cache = module.engine.cache
-    kept = None if cache is None else cache.get(_key(module))
-    return None if kept is None else load_image(kept, name=module.parsed.where)
+    cache, parsed = module.engine.cache, module.parsed
+    kept = None
+    if cache is not None:
+        kept = cache.get(image_key(parsed, module.engine.config.opt_level))
+    return None if kept is None else load_image(kept, name=parsed.where)
 
 
 def _compiled(module: Module) -> LoadedImage:
@@ -133,7 +143,7 @@ def _compiled(module: Module) -> LoadedImage:
     )
     image = bytes(compile_image(parsed.data, parsed.where, wanted).image)
     if cache is not None:
-        cache.put(_key(module), image)
+        cache.put(image_key(parsed, config.opt_level), image)
     return load_image(image, name=parsed.where)
 
 

@@ -153,7 +153,7 @@ def compile_image(
     began = time.perf_counter()
     parsed = decode(data, name, options.features)
     clock.add("decode", time.perf_counter() - began)
-    total = sum(c.end - c.start for c in parsed.code)
+    total = parsed.code_bytes
     parts = _parts(parsed, options.jobs, clock)
     if len(parts) == 1:
         objects = [
@@ -263,7 +263,7 @@ def object_of_part(
     assert isinstance(target, Target)
     machine = target.triple.partition("-")[0]
     clock = _Clock()
-    total = sum(c.end - c.start for c in parsed.code)
+    total = parsed.code_bytes
     began = time.perf_counter()
     try:
         validate_sections(parsed)

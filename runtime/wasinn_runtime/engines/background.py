@@ -2,22 +2,25 @@
 
 A process and not a thread: lowering would take turns with the guest's host functions, and nothing
 that LLVM does may end the host. It is started with the first hot function whose code is not in the
-cache yet, and killed with the module or with this process.
+cache yet, and killed with the module or with this process. A second one makes the module's AOT
+image for later runs, once this one has taken about as long as that will.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import subprocess
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
+from wasinn_runtime.engines.aot import image_key
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.engines.compile import module_key
 from wasinn_runtime.engines.pipes import close, receive, send, serving, start
@@ -35,6 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["Background", "Job", "serve"]
 
 _PROGRAM = "from wasinn_runtime.engines.background import serve; serve()"
+
+# About what LLVM takes for a byte of WebAssembly. Waiting for as long at least doubles no guest's
+# processor time, and nothing is compiled for those that end soon.
+_SECONDS_PER_BYTE = 60e-6
+_LEAST_SECONDS = 1.0
+# LLVM needs up to a gigabyte for so much, and half a minute.
+_MOST_IMAGE_BYTES = 512 << 10
+_NICE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,8 @@ class Background:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         compiler = _Child(parsed, opt_level)
         when_gone(self, _end, compiler, self._jobs)
+        if cache is not None and parsed.code_bytes <= _MOST_IMAGE_BYTES:
+            _make_image_later(self, parsed, opt_level, cache)
         key_of = _key_of(parsed, opt_level)
         threading.Thread(
             target=_drive,
@@ -88,8 +101,33 @@ def _key_of(parsed: ParsedModule, opt_level: int) -> Callable[[Job], str]:
     return lambda job: module_key("hot", parsed, opt_level, repr(job))
 
 
+def _make_image_later(
+    owner: object, parsed: ParsedModule, opt_level: int, cache: CodeCache
+) -> None:
+    """Make a module's AOT image for the cache, unless the owner goes before it is worth it."""
+    compiler, gone = _Child(parsed, opt_level), threading.Event()
+    when_gone(owner, _end_image, compiler, gone)
+    seconds = max(_LEAST_SECONDS, parsed.code_bytes * _SECONDS_PER_BYTE)
+    key = image_key(parsed, opt_level)
+
+    def make() -> None:
+        if not gone.wait(seconds):
+            with contextlib.suppress(OSError, EOFError, ValueError, UsageError):
+                image = compiler.ask({"functions": None})
+                compiler.end()
+                if image is not None:
+                    cache.put(key, image)
+
+    threading.Thread(target=make, name="wasinn image compiler", daemon=True).start()
+
+
+def _end_image(compiler: _Child, gone: threading.Event) -> None:
+    gone.set()
+    compiler.end()
+
+
 class _Child:
-    """The compiling process, there from the first job on."""
+    """A compiling process, there from the first question on."""
 
     def __init__(self, parsed: ParsedModule, opt_level: int) -> None:
         self._hello = {
@@ -102,8 +140,8 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = False
 
-    def compile(self, job: Job) -> bytes | None:
-        """A job's linked code; None if it can not be compiled.
+    def ask(self, message: Mapping[str, Any]) -> bytes | None:
+        """What comes of a job, or of one for no functions, see ``serve``; None if nothing can.
 
         Raises:
             OSError, EOFError, ValueError: there is no process, or none any more.
@@ -118,7 +156,7 @@ class _Child:
         assert process.stdout is not None
         if is_new:
             send(process.stdin, self._hello, self._data)
-        send(process.stdin, asdict(job), b"")
+        send(process.stdin, message, b"")
         answer, image = receive(process.stdout)
         return None if "error" in answer else image
 
@@ -150,7 +188,7 @@ def _drive(
                 key = key_of(job)
                 image = cache.get(key)
             is_new = image is None
-            image = image or compiler.compile(job)
+            image = image or compiler.ask(asdict(job))
             publish = done()
             if publish is not None and image is not None:
                 publish(job, image)
@@ -160,7 +198,7 @@ def _drive(
 
 
 def serve() -> None:
-    """Compile jobs as they come, until the input ends."""
+    """Compile jobs as they come, until the input ends; one for no functions asks for the image."""
     source, sink = serving()
     from wasinn_runtime.engines.llvm import host_target
 
@@ -172,7 +210,10 @@ def serve() -> None:
         while True:
             message, _ = receive(source)
             try:
-                image = compiler.compile(message["functions"], message["loop"])
+                if message["functions"] is None:
+                    image = compiler.image()
+                else:
+                    image = compiler.compile(message["functions"], message["loop"])
             except WasinnError as error:
                 send(sink, {"error": str(error)}, b"")
             else:
@@ -187,7 +228,17 @@ class _Compiler:
         self.layout = layout_of(parsed)
         self.places = {index: i for i, index in enumerate(escaping_functions(parsed))}
 
+    def image(self) -> bytes:
+        """The module's AOT image, while others may have the processor first."""
+        from wasinn_runtime.engines.aot_compile import AotOptions, compile_image
+
+        os.nice(_NICE)
+        parsed = self.parsed
+        options = AotOptions(opt_level=self.opt_level, features=parsed.features)
+        return bytes(compile_image(parsed.data, parsed.where, options).image)
+
     def compile(self, functions: Sequence[int], loop: int | None) -> bytes:
+        """Functions as one unit, linked; with an entry for the first one's loop of a number."""
         from wasinn_runtime.engines.link import link
         from wasinn_runtime.engines.linked import pack
         from wasinn_runtime.engines.llvm import to_object

@@ -114,6 +114,10 @@ class CodeCache:
             return None
         return content
 
+    def __contains__(self, key: str) -> bool:
+        """Whether there is such an entry, not whether it can be trusted."""
+        return os.path.exists(self.directory / key)
+
     def put(self, key: str, content: bytes) -> None:
         """Keep an entry, if the disk lets us."""
         try:

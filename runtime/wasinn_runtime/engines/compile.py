@@ -21,7 +21,14 @@ from wasinn_runtime.errors import UsageError
 if TYPE_CHECKING:
     from wasinn_runtime.binary.module import ParsedModule
 
-__all__ = ["HANDLER_LEVEL", "compiled", "llvmlite_version", "machine_identity", "module_key"]
+__all__ = [
+    "HANDLER_LEVEL",
+    "compiled",
+    "is_compiled",
+    "llvmlite_version",
+    "machine_identity",
+    "module_key",
+]
 
 HANDLER_LEVEL = -1
 """The level for interpreters' handlers, in the place of LLVM's: level 1 takes eight times as long
@@ -76,6 +83,17 @@ def module_key(kind: str, parsed: ParsedModule, opt_level: int, *parts: str) -> 
     return CodeCache.key(kind, options, machine_identity(), parsed.digest, *parts)
 
 
+def is_compiled(
+    cache: CodeCache | None, kind: str, parts: Sequence[str | bytes], opt_level: int
+) -> bool:
+    """Whether ``compiled`` will most likely find it in the cache."""
+    return cache is not None and _key(kind, parts, opt_level) in cache
+
+
+def _key(kind: str, parts: Sequence[str | bytes], opt_level: int) -> str:
+    return CodeCache.key(kind, f"abi {ABI_VERSION} O{opt_level}", machine_identity(), *parts)
+
+
 def compiled(
     cache: CodeCache | None,
     kind: str,
@@ -98,8 +116,7 @@ def compiled(
     """
     key = ""
     if cache is not None:
-        options = f"abi {ABI_VERSION} O{opt_level}"
-        key = CodeCache.key(kind, options, machine_identity(), *parts)
+        key = _key(kind, parts, opt_level)
         image = cache.get(key)
         if image is not None:
             return image

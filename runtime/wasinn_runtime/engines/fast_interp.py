@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.engines.handlers import load_handlers
+from wasinn_runtime.engines.handlers import has_handlers, load_handlers
 from wasinn_runtime.engines.kept import KeptCode
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.place import Code
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from wasinn_runtime.engines.engine import Engine
     from wasinn_runtime.engines.module import Module
 
-__all__ = ["FastInterp", "FastInterpreter", "fast_interpreter"]
+__all__ = ["FastInterp", "FastInterpreter", "fast_interpreter", "is_at_hand"]
+
+_SCALAR = "fast-interp"
 
 
 class FastInterpreter:
@@ -46,7 +48,7 @@ class FastInterpreter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._codes: list[Code] = []
-        scalar = self._table("fast-interp", _scalar_unit, (HOT_SYMBOL, FAST.run_symbol))
+        scalar = self._table(_SCALAR, _scalar_unit, (HOT_SYMBOL, FAST.run_symbol))
         addresses = self._codes[0].addresses
         self.run = addresses[FAST.run_symbol]
         self.hot = ctypes.c_uint64.from_address(addresses[HOT_SYMBOL])
@@ -87,6 +89,11 @@ def fast_interpreter(engine: Engine) -> FastInterpreter:
         if not _made:
             _made.append(FastInterpreter(engine))
         return _made[0]
+
+
+def is_at_hand(engine: Engine) -> bool:
+    """Whether nobody would have to wait for the interpreter to be made."""
+    return bool(_made) or has_handlers(engine, _SCALAR)
 
 
 class FastInterp(Lazy):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from wasinn_runtime.engines.compile import HANDLER_LEVEL
+from wasinn_runtime.engines.compile import HANDLER_LEVEL, is_compiled
 from wasinn_runtime.engines.core import core, runtime_imports
 from wasinn_runtime.engines.linked import load
 from wasinn_runtime.engines.place import Code
@@ -14,7 +14,12 @@ from wasinn_runtime.engines.place import Code
 if TYPE_CHECKING:
     from wasinn_runtime.engines.engine import Engine
 
-__all__ = ["load_handlers"]
+__all__ = ["has_handlers", "load_handlers"]
+
+
+def has_handlers(engine: Engine, kind: str) -> bool:
+    """Whether a unit of handlers is in the engine's cache."""
+    return is_compiled(engine.cache, kind, [], HANDLER_LEVEL)
 
 
 def load_handlers(

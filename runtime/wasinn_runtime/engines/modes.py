@@ -51,7 +51,7 @@ _WHERE = {
 MODES = tuple(_WHERE)
 # What each mode's decoder lets in.
 FEATURES_OF_MODE: Mapping[str, frozenset[str]] = dict.fromkeys(MODES, ALL_FEATURES)
-DEFAULT_MODE = "llvm-jit"
+DEFAULT_MODE = "auto"
 
 
 def code_of_mode(mode: str) -> Callable[[Module], ModuleCode]:

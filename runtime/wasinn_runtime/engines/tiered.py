@@ -3,7 +3,8 @@
 A module whose AOT image is in the cache is served from there. Otherwise functions begin in the fast
 interpreter, in code that counts calls and loop iterations. One whose counter is used up is compiled
 in the background together with the small functions it calls. From then on its callers find the
-compiled code; who is inside one of its loops moves there at the loop's next turn.
+compiled code; who is inside one of its loops moves there at the loop's next turn. The image is made
+beside guests that run long, for the runs that follow.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.engines.aot import AotCode, cached_image
 from wasinn_runtime.engines.core import core
-from wasinn_runtime.engines.fast_interp import FastInterp
+from wasinn_runtime.engines.fast_interp import FastInterp, is_at_hand
 from wasinn_runtime.errors import Invalid, Malformed
 from wasinn_runtime.machine import native
 
@@ -33,12 +34,16 @@ _HOT = 5_000
 _AGAIN = 1 << 20
 # How much of what a hot function calls is compiled with it, to be inlined.
 _GROUP_BYTES = 4 << 10
+# How much code LLVM compiles in the time that making the interpreter takes.
+_SOONER_BYTES = 64 << 10
 
 
 def auto(module: Module) -> AotCode | Tiered:
     """The best that can be had at once."""
     image = cached_image(module)
-    return Tiered(module) if image is None else AotCode(module, image, has_bodies=True)
+    if image is None and (module.parsed.code_bytes > _SOONER_BYTES or is_at_hand(module.engine)):
+        return Tiered(module)
+    return AotCode(module, image, has_bodies=True)
 
 
 class Tiered(FastInterp):

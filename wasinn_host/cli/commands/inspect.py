@@ -81,7 +81,7 @@ def inspect(file: str, as_json: bool, all_functions: bool, dump_ir: bool, dump_a
             raise click.UsageError(f"{file} is an AOT file: only --json can be given with it")
         return _inspect_image(data, file, as_json)
     if dump_ir or dump_asm:
-        module = Module(Engine(Config(cache=False)), data, file)
+        module = Module(Engine(Config("llvm-jit", cache=False)), data, file)
         put(module.llvm_ir() if dump_ir else module.assembly())
         return 0
     report = report_of(data, file, None if all_functions else 10)
