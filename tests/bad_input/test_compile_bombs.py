@@ -115,7 +115,7 @@ def inspect(path: Path, cache: Path) -> subprocess.CompletedProcess[str]:
 
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WASINN_")}
     return subprocess.run(
-        [*COMMAND, "run", "--timeout", "5", "--trace=compile", str(path)],
+        [*COMMAND, "run", "--mode=llvm-jit", "--timeout=5", "--trace=compile", str(path)],
         env={**kept, "PYTHONPATH": os.pathsep.join(SOURCES), "WASINN_CACHE_DIR": str(cache)},
         preexec_fn=limit,
         stdin=subprocess.DEVNULL,

@@ -86,9 +86,10 @@ def damaged(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    return Engine(Config(cache=False, opt_level=0))
+@pytest.fixture(scope="module", params=["llvm-jit", "auto"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """One that compiles before anything runs, and one that validates what is called."""
+    return Engine(Config(request.param, cache=False, opt_level=0))
 
 
 def imports(engine: Engine, store: Store, module: Module) -> Linker:
@@ -122,6 +123,8 @@ def run(engine: Engine, data: bytes) -> str:
             for item in instance.exports.values():
                 if isinstance(item, Func):
                     _call(item)
+    except (Malformed, Invalid) as error:  # of a function that is validated when it is called
+        return _told("refused", error, "<module>")
     except LinkError as error:
         return _told("unlinkable", error, "")
     except LimitExceeded as error:
