@@ -207,5 +207,5 @@ def test_damaged_examples_through_the_command(wasinn: Wasinn, path: Path, tmp_pa
         assert 0 <= ran.status <= 134, ran
         assert "internal error" not in ran.err
         if ran.status == 125:
-            assert ran.err.startswith(f"wasinn: {file}:"), ran.err
+            assert f"\nwasinn: {file}:" in "\n" + ran.err, ran.err
             assert ran.err.count("wasinn: ") == 1
