@@ -150,6 +150,18 @@ def test_references_to_exceptions(build: Build) -> None:
     assert caught.value.values == ()
 
 
+def test_each_reference_that_python_holds_keeps_the_exception(build: Build) -> None:
+    """Also of two that are equal, when the first is gone."""
+    exports = build(WAT).exports
+    exports.keep(6)
+    first, second = exports.hand_over(), exports.hand_over()
+    assert first == second
+    exports.keep(0)
+    del first
+    exports.churn(5_000)
+    assert second.exception().values == (6, -7)
+
+
 def test_memory_of_many_exceptions_is_bounded(build: Build) -> None:
     """Ten million, each kept for a while, and large ones: collections free them."""
     exports = build(WAT).exports

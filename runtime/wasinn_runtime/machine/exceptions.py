@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from wasinn_runtime.abi.layout import ExceptionCell, StoreContext, TagDef, slot_cells
 from wasinn_runtime.errors import LimitExceeded, UsageError, ValueRangeError, WasinnError
@@ -63,7 +63,7 @@ class ExnRef:
     def __init__(self, store: Store, address: int) -> None:
         self._store = store
         self.address = address
-        store.exceptions.shared.add(self)
+        store.exceptions.shared[id(self)] = self
 
     @property
     def store(self) -> Store:
@@ -87,7 +87,7 @@ class ExceptionHeap:
     """The cells of one store's exceptions. Owned by the store.
 
     Attributes:
-        shared: the references that Python holds.
+        shared: the references that Python holds, by their ids: equal ones live on their own.
     """
 
     def __init__(self, core: native.Core, context: native.Cells) -> None:
@@ -100,7 +100,7 @@ class ExceptionHeap:
         self._payloads: dict[int, native.Cells] = {}
         self._payload_bytes = 0
         self._is_full = False
-        self.shared: WeakSet[ExnRef] = WeakSet()
+        self.shared: WeakValueDictionary[int, ExnRef] = WeakValueDictionary()
         self.tags: dict[int, Tag] = {}
 
     # -- what may lead to exceptions --------------------------------------------------------------
@@ -238,7 +238,7 @@ class ExceptionHeap:
         for base, definition, number in self._roots:
             count = 1 if definition is None else definition[number]
             yield base, base + 8 * count
-        held = [reference.address for reference in self.shared]
+        held = [reference.address for reference in self.shared.values()]
         kept = (ctypes.c_uint64 * (len(held) + 1))(*held, self._context[_EXCEPTION])
         yield ctypes.addressof(kept), ctypes.addressof(kept) + ctypes.sizeof(kept)
         values = self._context[StoreContext.VALUE_SP // 8]
