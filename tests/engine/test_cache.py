@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from wasinn_runtime import Config, Engine, Instance, Module, Store
+from wasinn_runtime import Config, Engine, Instance, Malformed, Module, Store
 from wasinn_runtime.engines.cache import CodeCache, default_cache_dir
+from wasinn_runtime.engines.modes import MODES
+from wasinn_runtime.spec.features import parse_features
 
 WASM = bytes(
     wasmtime.wat2wasm(
@@ -52,6 +54,17 @@ def test_different_bytes_and_options_are_different_entries(tmp_path: Path) -> No
     other = WASM + b"\0\x04\x03abc"  # a custom section
     run(tmp_path, other)
     assert len(entries(tmp_path)) == 3
+
+
+def test_what_is_kept_was_validated_for_the_same_proposals(tmp_path: Path) -> None:
+    tail_call = wasmtime.wat2wasm(
+        """(module (func $f (param i32) (result i32) (local.get 0))
+          (func (export "f") (param i32) (result i32) (return_call $f (local.get 0))))"""
+    )
+    for mode in MODES:
+        assert run(tmp_path, tail_call, mode=mode) == 14
+        with pytest.raises(Malformed, match="feature tail-call"):
+            run(tmp_path, tail_call, mode=mode, features=parse_features("2.0"))
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "swap", "garbage"])

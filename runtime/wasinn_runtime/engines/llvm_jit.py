@@ -28,10 +28,10 @@ class LlvmJit:
 
     def __init__(self, module: Module) -> None:
         engine, parsed = module.engine, module.parsed
-        # A cached image proves that the same bytes were validated before.
+        # A cached image proves that the same bytes were validated before, by the same proposals.
         image = engine.image(
             "module",
-            [parsed.digest],
+            [parsed.digest, repr(sorted(parsed.features))],
             lambda: checked_ir(parsed),
             engine.config.opt_level,
             (ENTRIES_SYMBOL,),
