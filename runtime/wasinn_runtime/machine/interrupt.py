@@ -110,9 +110,19 @@ class Interrupt:
         with self._lock:
             yield len(self._activations)
 
-    def begin(self, activation: Cells) -> bool:
-        """Note that a call starts on this thread; False when it must not. ``end`` must follow."""
+    def begin(self, activation: Cells, is_outermost: bool) -> bool:
+        """Note that a call starts on this thread; False when it must not. ``end`` must follow.
+
+        Args:
+            activation: the call's.
+            is_outermost: no other call is under way: what is known of one is left from a call whose
+                end an exception prevented.
+        """
         with self._lock:
+            if is_outermost and (self._activations or self.watcher is not None):
+                self._activations.clear()
+                if self.watcher is not None:
+                    self.watcher(0)
             self._activations.append(activation)
             self._thread = threading.get_ident()
             if self.watcher is not None:

@@ -200,9 +200,10 @@ class Store:
                 "the store is in use by another thread; give each thread a store of its own"
             )
         try:
-            if not context[_ACTIVATION]:
+            is_outermost = not context[_ACTIVATION]
+            if is_outermost:
                 context[_FLOOR], context[_HOST_LIMIT] = native.stack_floor()
-            if not interrupt.begin(activation):
+            if not interrupt.begin(activation, is_outermost):
                 raise self._interrupted()
             ended = self.core.invoke(ctypes.addressof(activation), self.context, reference)
         finally:
