@@ -24,7 +24,7 @@ from wasinn_runtime.engines.aot import image_key
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.engines.compile import module_key
 from wasinn_runtime.engines.pipes import close, receive, send, serving, start
-from wasinn_runtime.errors import UsageError, WasinnError
+from wasinn_runtime.errors import LimitExceeded, UsageError, WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, escaping_functions, layout_of
@@ -180,8 +180,9 @@ def _drive(
     jobs: queue.SimpleQueue[Job | None],
     done: weakref.WeakMethod[Done],
 ) -> None:
-    # The process ends when the module goes, or by a fault of LLVM's: the guest runs on as it is.
-    with contextlib.suppress(OSError, EOFError, ValueError, UsageError):
+    # The process ends when the module goes, or by a fault of LLVM's, or there is no memory for its
+    # code: the guest runs on as it is.
+    with contextlib.suppress(OSError, EOFError, ValueError, UsageError, LimitExceeded):
         while (job := jobs.get()) is not None:
             image, key = None, ""
             if cache is not None:

@@ -10,13 +10,14 @@ beside guests that run long, for the runs that follow.
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.engines.aot import AotCode, cached_image
 from wasinn_runtime.engines.core import core
 from wasinn_runtime.engines.fast_interp import FastInterp, is_at_hand
-from wasinn_runtime.errors import Invalid, Malformed
+from wasinn_runtime.errors import Invalid, LimitExceeded, Malformed
 from wasinn_runtime.machine import native
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _AGAIN = 1 << 20
 _GROUP_BYTES = 4 << 10
 # How much code LLVM compiles in the time that making the interpreter takes.
 _SOONER_BYTES = 64 << 10
+# Of processes that this one was forked from. Never let go of: what their threads held locked when
+# they forked stays locked here.
+_left_behind: list[Background] = []
 
 
 def auto(module: Module) -> AotCode | Tiered:
@@ -55,6 +59,7 @@ class Tiered(FastInterp):
         super().__init__(module)
         self.interpreter.hot.value = core().addresses["wasinn_hot"]
         self._background: Background | None = None
+        self._process = os.getpid()
         self._requested: set[tuple[int, int]] = set()
         self._compiled: set[int] = set()
         # What the functions of a job call, while it is being compiled.
@@ -68,30 +73,48 @@ class Tiered(FastInterp):
 
     def heat(self, index: int, loop: int) -> None:
         """Have a hot function compiled, once for itself and once for each loop it was hot in."""
+        with self._lock:
+            # With compiled code there, it is a loop without an entry that asks.
+            self.entries.set_count(index, _HOT if index in self._compiled else _AGAIN)
+            if self._process != os.getpid():
+                self._begin_again()
+            if (index, loop) in self._requested:
+                return
+            self._requested.add((index, loop))
+            try:
+                self._request(index, loop)
+            except (ImportError, OSError, RuntimeError, LimitExceeded):
+                # No descriptor, thread or memory is left for it: the guest runs on as it is.
+                self._requested.discard((index, loop))
+
+    def _begin_again(self) -> None:
+        """In a forked process: nobody here works on what was asked for before."""
+        if self._background is not None:
+            _left_behind.append(self._background)
+        self._background = None
+        self._process = os.getpid()
+        self._requested.clear()
+        self._called.clear()
+
+    def _request(self, index: int, loop: int) -> None:
         # Most guests have nothing hot: what compiling needs is imported here.
         from wasinn_runtime.engines.background import Background, Job
         from wasinn_runtime.lower.loop_entry import has_loop_entries
 
-        with self._lock:
-            # With compiled code there, it is a loop without an entry that asks.
-            self.entries.set_count(index, _HOT if index in self._compiled else _AGAIN)
-            if (index, loop) in self._requested:
+        body = self.body(index)
+        if loop and not has_loop_entries(body):
+            if index in self._compiled or (index, 0) in self._requested:
                 return
-            self._requested.add((index, loop))
-            body = self.body(index)
-            if loop and not has_loop_entries(body):
-                if index in self._compiled or (index, 0) in self._requested:
-                    return
-                loop = 0
-            if index not in self._ways:
-                self._ways[index] = _no_ways(body)
-            bodies = self._group(index, body)
-            job = Job(tuple(bodies), loop - 1 if loop else None)
-            self._called[job] = set().union(*map(self.callees, bodies.values()))
-            if self._background is None:
-                level, cache = self.engine.config.opt_level, self.engine.cache
-                self._background = Background(self.parsed, level, cache, self._publish)
-            self._background.compile(job)
+            loop = 0
+        if index not in self._ways:
+            self._ways[index] = _no_ways(body)
+        bodies = self._group(index, body)
+        job = Job(tuple(bodies), loop - 1 if loop else None)
+        if self._background is None:
+            level, cache = self.engine.config.opt_level, self.engine.cache
+            self._background = Background(self.parsed, level, cache, self._publish)
+        self._called[job] = set().union(*map(self.callees, bodies.values()))
+        self._background.compile(job)
 
     def _group(self, hot: int, body: Body) -> dict[int, Body]:
         """The hot function and small ones that it calls, those that can be validated."""
