@@ -47,6 +47,25 @@ WAT = """
 """
 
 
+@pytest.mark.parametrize("offset", [2**64 - 1, 2**64 - 7, 2**64 - 8, 2**64 - 9, 2**64 - 16, 2**63])
+def test_offsets_whose_end_is_beyond_64_bits(build: Build, offset: int) -> None:
+    exports = build(
+        f"""(module (memory (export "memory") i64 1)
+          (func (export "load") (param i64) (result i64) (i64.load offset={offset} (local.get 0)))
+          (func (export "store") (param i64)
+            (i64.store offset={offset} (local.get 0) (i64.const -1)))
+          (func (export "load_vector") (param i64)
+            (drop (v128.load offset={offset} (local.get 0))))
+          (func (export "add") (param i64)
+            (drop (i32.atomic.rmw8.add_u offset={offset} (local.get 0) (i32.const 1)))))"""
+    ).exports
+    for name in ("load", "store", "load_vector", "add"):
+        for at in (0, 1, 8, 16, PAGE, 2**64 - offset, 2**64 - 1):
+            with pytest.raises(Trap, match="out of bounds memory access"):
+                exports[name](at)
+    assert not any(exports.memory.read(0, PAGE))
+
+
 def test_bounds_whatever_the_sum_would_be(build: Build) -> None:
     exports = build(WAT.format(max=4)).exports
     assert exports.load(PAGE - 8) == 0

@@ -163,6 +163,9 @@ def _address_type(number: object) -> ValType:
     return fact.address if isinstance(fact, MemoryType | TableType) else _I32
 
 
+_FAR = 1 << 62
+
+
 def _access(row: Opcode, wide: bool, b: Body) -> None:
     """A load or store, or an atomic access."""
     if b.short:
@@ -188,7 +191,12 @@ def _access(row: Opcode, wide: bool, b: Body) -> None:
     b.label(done)
     b.read_at(b.let(f"phi ptr [ {short}, %{first} ], [ {long}, %{after} ]"))
     memory = b.let(f"phi i64 [ 0, %{first} ], [ {number}, %{after} ]")
-    _access_at(row, wide, b, b.unsigned(), memory)
+    offset = b.unsigned()
+    if wide:
+        # More than any memory has, but not so much that adding the bytes of an access overflows.
+        far = b.let(f"icmp ugt i64 {offset}, {_FAR}")
+        offset = b.let(f"select i1 {far}, i64 {_FAR}, i64 {offset}")
+    _access_at(row, wide, b, offset, memory)
 
 
 def _access_at(row: Opcode, wide: bool, b: Body, offset: str, memory: str | None) -> None:
