@@ -24,8 +24,8 @@ WASM = bytes(
 )
 
 
-def run(directory: Path, data: bytes = WASM, **options: object) -> object:
-    engine = Engine(Config("llvm-jit", cache_dir=directory, **options))  # type: ignore[arg-type]
+def run(directory: Path, data: bytes = WASM, mode: str = "llvm-jit", **options: object) -> object:
+    engine = Engine(Config(mode, cache_dir=directory, **options))  # type: ignore[arg-type]
     return Instance(Store(engine), Module(engine, data)).exports.f(14)
 
 
@@ -57,9 +57,11 @@ def test_different_bytes_and_options_are_different_entries(tmp_path: Path) -> No
 
 
 def test_what_is_kept_was_validated_for_the_same_proposals(tmp_path: Path) -> None:
-    tail_call = wasmtime.wat2wasm(
-        """(module (func $f (param i32) (result i32) (local.get 0))
-          (func (export "f") (param i32) (result i32) (return_call $f (local.get 0))))"""
+    tail_call = bytes(
+        wasmtime.wat2wasm(
+            """(module (func $f (param i32) (result i32) (local.get 0))
+              (func (export "f") (param i32) (result i32) (return_call $f (local.get 0))))"""
+        )
     )
     for mode in MODES:
         assert run(tmp_path, tail_call, mode=mode) == 14

@@ -97,7 +97,9 @@ def test_a_request_to_capture_does_not_outlive_its_call() -> None:
                 asked.append(None)
 
         run = Instance(used, module, [HostFunc(FuncType((), ()), tick)]).exports.run
-        if not _interrupted_at(places + 1, lambda run=run: run(1), files):  # no safepoint is left
+        if not _interrupted_at(
+            places + 1, functools.partial(run, 1), files
+        ):  # no safepoint is left
             break
         places += 1
         asked.append(None)
