@@ -91,7 +91,7 @@ def test_cut_off_examples(reference: wasmtime.Engine) -> None:
 @given(data=damaged(samples(), tuple(TEXTS)))
 def test_what_remains_valid_compiles(data: bytes) -> None:
     """The compiler sees only what validation accepts, and can do all of that."""
-    engine = Engine(Config(cache=False, opt_level=0, verify_ir=True))
+    engine = Engine(Config("llvm-jit", cache=False, opt_level=0, verify_ir=True))
     refused = verdict(data, FEATURES_OF_MODE[engine.config.mode])
     if refused:
         with pytest.raises((Malformed, Invalid)) as caught:

@@ -111,7 +111,7 @@ def _make_image_later(
     key = image_key(parsed, opt_level)
 
     def make() -> None:
-        if not gone.wait(seconds):
+        if not gone.wait(seconds) and key not in cache:
             with contextlib.suppress(OSError, EOFError, ValueError, UsageError):
                 image = compiler.ask({"functions": None})
                 compiler.end()
@@ -182,7 +182,7 @@ def _drive(
 ) -> None:
     # The process ends when the module goes, or by a fault of LLVM's, or there is no memory for its
     # code: the guest runs on as it is.
-    with contextlib.suppress(OSError, EOFError, ValueError, UsageError, LimitExceeded):
+    with contextlib.suppress(OSError, EOFError, ValueError, UsageError, LimitExceeded, MemoryError):
         while (job := jobs.get()) is not None:
             image, key = None, ""
             if cache is not None:

@@ -83,7 +83,7 @@ class Tiered(FastInterp):
             self._requested.add((index, loop))
             try:
                 self._request(index, loop)
-            except (ImportError, OSError, RuntimeError, LimitExceeded):
+            except (ImportError, MemoryError, OSError, RuntimeError, LimitExceeded):
                 # No descriptor, thread or memory is left for it: the guest runs on as it is.
                 self._requested.discard((index, loop))
 
