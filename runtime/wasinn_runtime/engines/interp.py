@@ -1,12 +1,12 @@
-"""Mode ``interp``: the module's own bytes run as they are, with a side table for branches.
+"""Mode ``interp``: the module's bytes run, nearly as they are, with a side table for branches.
 
 The handlers are made by LLVM once per machine and kept in the cache of compiled code. A function
-that is called for the first time is validated and gets its side table; nothing else is made of it.
+that is called for the first time is validated and gets its side table and a copy of its bytes with
+some opcodes replaced; nothing else is made of it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from array import array
 from dataclasses import dataclass
@@ -17,8 +17,9 @@ from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.handlers import load_handlers
 from wasinn_runtime.engines.lazy import Lazy
 from wasinn_runtime.engines.place import Code
-from wasinn_runtime.lower.classic_body import CLASSIC, LOOKAHEAD, ModuleFacts
+from wasinn_runtime.lower.classic_body import CLASSIC, ModuleFacts
 from wasinn_runtime.lower.classic_body import Code as ClassicCode
+from wasinn_runtime.lower.classic_code import write_code
 from wasinn_runtime.lower.classic_control import ENTRY_BYTES
 from wasinn_runtime.lower.classic_exceptions import CLAUSE_BYTES, RANGE_BYTES
 from wasinn_runtime.lower.classic_handlers import (
@@ -88,16 +89,15 @@ class Interp(Lazy):
     def __init__(self, module: Module) -> None:
         super().__init__(module)
         self.interpreter = classic_interpreter(self.engine)
-        self._data = ctypes.c_char_p(_with_room(self.parsed))
-        self._bytes = ctypes.cast(self._data, ctypes.c_void_p).value or 0
         self._facts = _ModuleFacts(self.parsed, self.layout, self.places)
         # By function: what its CodeEntry points to, and what that points to.
         self.codes: dict[int, tuple[array[int], ...]] = {}
 
     def make_ready(self, index: int) -> None:
-        """Make a function's side table and publish it."""
+        """Make what a function's handlers need and publish it."""
         body, parsed, layout = self.body(index), self.parsed, self.layout
         table = make_side_table(parsed, index, body, self._facts.is_wide)
+        code = write_code(parsed.data, body.instructions, table.is_wide)
         ty = parsed.func_type(index)
         handlers, local_map = self.interpreter.plain, array("I")
         if table.is_wide:
@@ -113,8 +113,8 @@ class Interp(Lazy):
             Header.PARAM_CELLS: slot_cells(ty.params),
             Header.RESULT_CELLS: slot_cells(ty.results),
             Header.MEMORY_AT: layout.memory(0) + VMContext.RESOURCE_BASE if parsed.memories else 0,
-            ClassicCode.FIRST: self._bytes + table.first,
-            ClassicCode.LAST: self._bytes + table.last,
+            ClassicCode.FIRST: _address(code),
+            ClassicCode.LAST: _address(code) + table.last - table.first,
             ClassicCode.SIDE_TABLE: _address(table.words),
             ClassicCode.HANDLERS: handlers,
             ClassicCode.LOCAL_BYTES: below,
@@ -126,15 +126,8 @@ class Interp(Lazy):
             ClassicCode.TRIES: _address(table.tries) if table.tries else 0,
         }
         words = array("q", [header[at] for at in sorted(header)])
-        self.codes[index] = (words, table.words, local_map, table.tries)
+        self.codes[index] = (words, code, table.words, local_map, table.tries)
         self.entries.interpret(index, _address(words) + 8 * Header.WORDS, self.interpreter.run)
-
-
-def _with_room(module: ParsedModule) -> bytes:
-    """A module's bytes, with room behind its code for handlers that look ahead."""
-    data, code = module.data, module.code
-    end = code[-1].end if code else 0
-    return data if end + LOOKAHEAD <= len(data) else data + bytes(LOOKAHEAD)
 
 
 def _address(words: array[int]) -> int:

@@ -1,8 +1,8 @@
 """How the classic interpreter's handlers reach operands and immediates.
 
-Code is the module's own bytes: pc is the address of an opcode, immediates follow it as the binary
-format has them. A handler's common version reads immediates of one byte each and jumps to its twin,
-which reads any, when there are more.
+Code is a function's own bytes, but for some opcodes (``classic_code.py``): pc is the address of an
+opcode, immediates follow it as the binary format has them. A handler's common version reads
+immediates of one byte each and jumps to its twin, which reads any, when there are more.
 
 Of the operand stack, up to two topmost cells are in registers. How many is the *state*, and each
 state has a version of a handler and a table of them: a handler ends by a jump through the table of
@@ -18,7 +18,7 @@ meet, nothing has to agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -31,8 +31,7 @@ from wasinn_runtime.lower.threaded import Handler, Interpreter
 from wasinn_runtime.lower.writer import COLD, INVARIANT, LLVM_TYPE
 from wasinn_runtime.spec.types import GlobalType, Limits, MemoryType, TableType, ValType
 
-__all__ = ["CLASSIC", "LOOKAHEAD", "STATES", "Body", "Code", "Follow", "ModuleFacts"]
-__all__ += ["Pattern"]
+__all__ = ["CLASSIC", "STATES", "Body", "Code", "ModuleFacts", "Pattern"]
 
 CLASSIC = Interpreter(
     "wasinn_classic",
@@ -119,12 +118,6 @@ class Pattern:
     write: Callable[[Body], None]
 
 
-Follow = Mapping[Pattern, "Follow"]
-"""What a handler does at once when it follows, to what may follow that."""
-# How many bytes a handler may read beyond the last instruction.
-LOOKAHEAD = 4
-
-
 class _Module:
     """What meanings ask of a module: nothing has 64-bit addresses unless the number says so."""
 
@@ -182,7 +175,8 @@ class Body(Handler):
         short: whether immediates are expected to have one byte.
         known: whether it is known that they have.
         give_up: ends the block when what is expected is wrong, or for whatever else is rare.
-        follow: what may be done at once after it.
+        rest: what else this handler does, instruction by instruction.
+        follow: what may be done at once after all that.
     """
 
     module = cast("ParsedModule", _Module())
@@ -194,7 +188,8 @@ class Body(Handler):
         self.short = bool(twin)
         self.known = False
         self.origin = "%pc"
-        self.follow: Follow = {}
+        self.rest: Sequence[Callable[[Body], None]] = ()
+        self.follow: Sequence[Pattern] = ()
         self.give_up: Callable[[], None] = partial(self.leave_to, twin)
         self.layout = cast("VMLayout", _Layout(self))
         self.places = cast("Mapping[int, int]", _Places(self))
@@ -473,23 +468,34 @@ class Body(Handler):
         self.jump(handler, **{"s": "poison", "t": "poison", **registers, **changed})
 
     def next(self) -> None:
-        """End the handler by going on after what was read: with what often follows, or anything."""
+        """End the handler by going on after what was read: with the rest of it, or anything."""
         pc = self.here()
-        if self.follow:
-            ahead = self.let(f"load i32, ptr {pc}, align 1")
-            before = self.fork()
-            outer = self.origin, self.follow, self.short, self.known
-            for pattern, follow in self.follow.items():
-                fused, apart = self.new_label("fused"), self.new_label("apart")
-                decides = self.let(f"and i32 {ahead}, {pattern.mask}")
-                follows = self.let(f"icmp eq i32 {decides}, {pattern.value}")
-                self.do(f"br i1 {follows}, label %{fused}, label %{apart}")
-                self.label(fused)
-                self.origin, self.follow, self.short, self.known = pc, follow, True, True
-                self.read_at(pc)
-                self.skip(1)
-                pattern.write(self)
-                self.join(before)
-                self.origin, self.follow, self.short, self.known = outer
-                self.label(apart)
+        outer = self.origin, self.rest, self.follow, self.short, self.known
+        if self.rest:
+            self.origin, (write, *self.rest) = pc, self.rest
+            self.skip(1)
+            write(self)
+        elif self.follow:
+            self._look_ahead(pc)
+        else:
+            self.dispatch(pc)
+        self.origin, self.rest, self.follow, self.short, self.known = outer
+
+    def _look_ahead(self, pc: str) -> None:
+        """End the handler by what follows, if that is expected, or by going on there."""
+        ahead = self.let(f"load i32, ptr {pc}, align 1")
+        before = self.fork()
+        patterns = self.follow
+        self.origin, self.follow, self.short, self.known = pc, (), True, True
+        for pattern in patterns:
+            fused, apart = self.new_label("fused"), self.new_label("apart")
+            decides = self.let(f"and i32 {ahead}, {pattern.mask}")
+            follows = self.let(f"icmp eq i32 {decides}, {pattern.value}")
+            self.do(f"br i1 {follows}, label %{fused}, label %{apart}")
+            self.label(fused)
+            self.read_at(pc)
+            self.skip(1)
+            pattern.write(self)
+            self.join(before)
+            self.label(apart)
         self.dispatch(pc)

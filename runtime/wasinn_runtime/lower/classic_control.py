@@ -257,20 +257,6 @@ def _else(b: Body) -> None:
     b.dispatch(pc, stp)
 
 
-def _end(b: Body) -> None:
-    last = b.let(f"icmp eq ptr {b.origin}, {b.of_code(Code.LAST, 'ptr')}")
-    leaves, goes_on = b.new_label("leaves"), b.new_label("goes")
-    b.do(f"br i1 {last}, label %{leaves}, label %{goes_on}")
-    b.label(leaves)
-    forked = b.fork()
-    b.spill(STATES - 1)
-    handler = f'@"{CLASSIC.name}_return.{len(b.cells)}"'
-    b.jump_in_state(handler, sp=b.place_below(0))
-    b.join(forked)
-    b.label(goes_on)
-    b.next()
-
-
 def _delegate(b: Body) -> None:
     b.unsigned()
     b.next()
@@ -477,7 +463,7 @@ CONTROL: dict[str, Control] = {
     "catch": Control(_else, False),
     "catch_all": Control(_else, False),
     "delegate": Control(_delegate, False),
-    "end": Control(_end),
+    "end": Control(Body.next),  # a function's last is a return, see classic_code.py
     "unreachable": Control(_unreachable, False),
     "br": Control(_br),
     "br_if": Control(_br_if),

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import cast
+from functools import partial
 
 import wasinn_runtime.lower.atomics  # noqa: F401 registers meanings
 from wasinn_runtime.abi.layout import CodeEntry, StoreContext, VMContext
@@ -19,21 +18,19 @@ from wasinn_runtime.lower.classic_body import (
     STATES,
     Body,
     Code,
-    Follow,
     ModuleFacts,
     Pattern,
 )
 from wasinn_runtime.lower.classic_calls import BOTTOM_PC, CALLS, WIDE_CALLS, begin
+from wasinn_runtime.lower.classic_code import DONE, PARTS, SEQUENCE_CODES, SKIP, Part
 from wasinn_runtime.lower.classic_control import (
     CONTROL,
     WIDE,
     Frame,
     Write,
     drop_and_take,
-    leave,
 )
 from wasinn_runtime.lower.classic_exceptions import BOTTOM_SYMBOL, THROWING, unwind
-from wasinn_runtime.lower.classic_sequences import SEQUENCES, TWO_BLOCKS
 from wasinn_runtime.lower.late_number import LateNumber
 from wasinn_runtime.lower.meanings import MEANINGS
 from wasinn_runtime.lower.simd import LANE_MEANINGS
@@ -64,7 +61,6 @@ _ATTRIBUTES = HANDLER_ATTRIBUTES.replace("uwtable", 'uwtable "no-jump-tables"="t
 
 _I32, _I64, _V128, _REF = ValType.I32, ValType.I64, ValType.V128, ValType.FUNCREF
 _TWIN = "+"
-_DONE = 0xFF  # no instruction's code: where ``run`` goes on
 
 
 # --- rows with a signature ----------------------------------------------------------------------
@@ -405,60 +401,39 @@ def _handled(row: Opcode, wide: bool) -> _Handled:
 
 # --- what is done without a jump between ---------------------------------------------------------
 
-# Of an opcode's byte and immediates behind it, those that decide, by what its row says: each number
-# has one byte, a memory's number is not there, a block has no parameters or results.
-_MASKS = {
-    Imm.NONE: 0xFF,
-    Imm.F32: 0xFF,
-    Imm.F64: 0xFF,
-    Imm.LOCAL: 0x80FF,
-    Imm.LABEL: 0x80FF,
-    Imm.I32: 0x80FF,
-    Imm.I64: 0x80FF,
-    Imm.MEMARG: 0x80C0FF,
-    Imm.BLOCK: 0xFFFF,
-}
 _NO_TYPE = 0x40
-_BY_NAME = {row.name: row for row in ROWS}
+_Follow = Sequence[Pattern]
+_COMPARISONS = {"eqz", "icmp", "fcmp"}
 
 
-def _two_blocks(b: Body) -> None:
-    b.skip(3)
+def _follow(row: Opcode) -> _Follow:
+    """What an instruction's handler does too when the bytes behind it say so.
+
+    Each test costs something, so it is for what mostly comes, and would take too many codes else.
+    """
+    if row.meaning[0] not in _COMPARISONS or row.code > 255:
+        return ()
+    br_if, if_ = PARTS["br_if"].row, PARTS["if"].row
+    return (
+        Pattern(0x80FF, br_if.code, _handled(br_if, False).write),  # the label has one byte
+        Pattern(0xFFFF, if_.code | _NO_TYPE << 8, _handled(if_, False).write),
+    )
+
+
+def _part(part: Part) -> Write:
+    """What writes an instruction of a sequence."""
+    if part.row.imm in (Imm.I32, Imm.I64) and part.size == 3:
+        return _two_byte_constant
+    return _handled(part.row, False).write
+
+
+def _two_byte_constant(b: Body) -> None:
+    both = b.literal("i16", 2)
+    high = b.let(f"ashr i16 {b.let(f'shl i16 {both}, 1')}, 2")
+    high = b.let(f"and i16 {high}, -128")
+    value = b.let(f"or i16 {high}, {b.let(f'and i16 {both}, 127')}")
+    b.cells.append(b.let(f"sext i16 {value} to i64"))
     b.next()
-
-
-@cache
-def _pattern(name: str, wide: bool) -> Pattern | None:
-    """What finds an instruction of a sequence, if one of the two sets does it as the other."""
-    if name == TWO_BLOCKS:
-        block = _BY_NAME["block"].code | _NO_TYPE << 8
-        return Pattern(0xFFFFFFFF, block | block << 16, _two_blocks)
-    row = _BY_NAME[name]
-    handled = _handled(row, wide)
-    if wide and not handled.is_same:
-        return None
-    mask, value = _MASKS[row.imm], row.code
-    if row.imm is Imm.BLOCK:
-        value |= _NO_TYPE << 8
-    return Pattern(mask, value, handled.write)
-
-
-def _follow(row: Opcode, wide: bool) -> Follow:
-    """What an instruction's handler also does when it follows, in one of the two sets."""
-    found: dict[Pattern, Follow] = {}
-    for sequence in SEQUENCES.get(row.name, ()):
-        place = found
-        for name in sequence.split():
-            pattern = _pattern(name, wide)
-            if pattern is None:
-                break
-            place = cast("dict[Pattern, Follow]", place.setdefault(pattern, {}))
-    return found
-
-
-def _values(follow: Follow) -> list[tuple[int, object]]:
-    """What there is in a tree, to compare with another."""
-    return [(pattern.value, _values(after)) for pattern, after in follow.items()]
 
 
 def _prefix(prefix: int, symbol: str, b: Body) -> None:
@@ -466,6 +441,13 @@ def _prefix(prefix: int, symbol: str, b: Body) -> None:
     place = b.let(f"getelementptr ptr, ptr @{symbol}, i64 {number}")
     handler = b.let(f"load ptr, ptr {place}, {INVARIANT}")
     b.jump_in_state(handler, pc=b.here(-1), sp=b.place_below(0))
+
+
+def _skip(b: Body) -> None:
+    """Go on so many bytes further."""
+    size = b.let(f"zext i8 {b.byte()} to i64")
+    b.read_at(b.let(f"getelementptr inbounds i8, ptr {b.here()}, i64 {size}"))
+    b.next()
 
 
 def _flush(b: Body) -> None:
@@ -490,10 +472,10 @@ class _Unit:
         self.parts: list[str] = []
 
     def handler(
-        self, symbol: str, write: Write, state: int, twin: str = "", follow: Follow | None = None
+        self, symbol: str, write: Write, state: int, twin: str = "", follow: _Follow = ()
     ) -> str:
         body = Body(symbol, state, twin)
-        body.follow = follow or {}
+        body.follow = follow
         if symbol.endswith(_TWIN):
             # Inlined, it would cost the usual way registers, and so a frame.
             body.lines[0] = body.lines[0].replace("#8", "#8 noinline cold")
@@ -501,7 +483,22 @@ class _Unit:
         self.parts.append(body.finish())
         return f'ptr @"{symbol}"'
 
-    def versions(self, name: str, handled: _Handled, follow: Follow) -> list[str]:
+    def sequence(self, sequence: str) -> list[str]:
+        """The handlers of a sequence by state."""
+        symbols = []
+        parts = [PARTS[name] for name in sequence.split()]
+        first, *rest = (_part(part) for part in parts)
+        for state in range(STATES):
+            symbol = f"{CLASSIC.name}.{sequence}.{state}"
+            body = Body(symbol, state)
+            body.short = body.known = True
+            body.rest, body.follow = rest, _follow(parts[-1].row)
+            first(body)
+            self.parts.append(body.finish())
+            symbols.append(f'ptr @"{symbol}"')
+        return symbols
+
+    def versions(self, name: str, handled: _Handled, follow: _Follow) -> list[str]:
         """The handlers of a row by state; state 0 alone where the others flush first."""
         symbols = []
         for state in range(STATES if handled.any_state else 1):
@@ -525,23 +522,25 @@ def classic_unit() -> str:
     illegal = unit.handler(f"{name}.illegal", lambda b: b.trap(TrapCode.UNREACHABLE), 0)
     flush = [unit.handler(f"{name}.flush.{k}", _flush, k) for k in range(1, STATES)]
     done = [unit.handler(f"{name}.done.{k}", _done, k) for k in range(STATES)]
+    skip = [unit.handler(f"{name}.skip.{k}", _skip, k) for k in range(STATES)]
     for k in range(STATES):
         unit.handler(f"{name}_drop.{k}", drop_and_take, k)
-        unit.handler(f"{name}_return.{k}", leave, k)
     unit.handler(f"{name}_unwind", unwind, 1)
     plain: dict[int, list[str]] = {}
     for wide, symbol in ((False, PLAIN_SYMBOL), (True, WIDE_SYMBOL)):
         found: dict[int, list[str]] = {}
         for row in ROWS:
             handled = _handled(row, wide)
-            follow = _follow(row, wide)
-            if wide and handled.is_same and _values(follow) == _values(_follow(row, False)):
+            if wide and handled.is_same:
                 found[row.code] = plain[row.code]
             else:
                 name_ = f"{row.name}{'@wide' if wide else ''}"
-                found[row.code] = unit.versions(name_, handled, follow)
+                found[row.code] = unit.versions(name_, handled, _follow(row))
         if not wide:
+            for sequence, code in SEQUENCE_CODES.items():
+                found[code] = unit.sequence(sequence)
             plain = found
+        found[SKIP] = skip
         by_byte: dict[int, list[str]] = {code: v for code, v in found.items() if code < 256}
         for prefix in PREFIXES:
             numbers = {code & 0xFFFF: v for code, v in found.items() if code >> 16 == prefix}
@@ -551,8 +550,8 @@ def classic_unit() -> str:
             size = max(numbers) + 1
             unit.table(second, [numbers.get(n, [illegal])[0] for n in range(size)])
             write = partial(_prefix, prefix, second)
-            by_byte[prefix] = unit.versions(f"{second}", _Handled(write, False, True), {})
-        by_byte[_DONE] = done
+            by_byte[prefix] = unit.versions(f"{second}", _Handled(write, False, True), ())
+        by_byte[DONE] = done
         listed = []
         for state in range(STATES):
             for byte in range(256):
@@ -630,7 +629,7 @@ def _run() -> str:
         (
             w.finish(),
             first.finish(),
-            f"@{BOTTOM_PC} = internal constant [2 x i8] [i8 {_DONE}, i8 {_DONE}]",
+            f"@{BOTTOM_PC} = internal constant [2 x i8] [i8 {DONE}, i8 {DONE}]",
             f"@{BOTTOM_SYMBOL} = internal constant [{Code.WORDS} x ptr] [{', '.join(bottom)}]",
         )
     )

@@ -1,40 +1,67 @@
 """Which instructions the classic interpreter does at once, without a jump between them.
 
-Not what that means: ``classic_handlers.py`` makes handlers of it. Measured over the programs of the
-benchmarks. To look for what does not come costs about a third of a jump, and now and then a wrong
-guess of the CPU, so that only what comes more often than not is worth looking for: with twice as
-many sequences there are a quarter fewer jumps, and programs take a tenth longer.
+Not what that means: ``classic_code.py`` finds them and gives each an opcode that WebAssembly does
+not use, ``classic_handlers.py`` makes handlers of them. So there are no more than such opcodes.
+Chosen by what saves most jumps in the programs of the benchmarks, one after another.
 """
 
 from __future__ import annotations
 
-from wasinn_runtime.spec.opcodes import ROWS
+__all__ = ["SEQUENCES"]
 
-__all__ = ["SEQUENCES", "TWO_BLOCKS"]
-
-TWO_BLOCKS = "block*2"
-"""Two blocks without parameters or results, which are found by one test."""
-
-_COMPARED = (
-    row.name for row in ROWS if row.meaning[0] in ("eqz", "icmp", "fcmp") and row.code < 256
+SEQUENCES = (
+    "local.get local.set local.get local.tee i32.load local.set",
+    "local.get local.get",
+    "local.get i32.xor i32.eqz br_if local.get i32.load",
+    "local.tee local.get",
+    "local.get local.get i32.store local.get br_if",
+    "i32.add i32.load8_u i32.add local.get",
+    "local.get i32.const",
+    "i32.add local.get",
+    "local.set local.get",
+    "i32.load8_u local.set block local.get i32.const i32.ne",
+    "i64.const i64.shl local.get i64.xor local.tee i64.const",
+    "i32.add f64.convert_i32_s f64.div f64.mul f64.add local.set",
+    "local.get i32.const' i32.and local.tee i32.const i32.eq",
+    "i32.add i32.load8_u local.get",
+    "local.get i32.const i32.add",
+    "local.tee br_if",
+    "i32.add i32.load",
+    "local.get i32.const i32.shl",
+    "local.get i32.const i32.shr_u i32.xor",
+    "i32.const i32.shl",
+    "local.set local.get i32.const i32.add",
+    "local.get i32.load8_u",
+    "f64.mul local.tee f64.add f64.const f64.gt",
+    "f64.add f64.store local.get",
+    "i32.load16_u local.get i32.sub i32.store16 local.get",
+    "i64.shr_u local.get i64.xor local.tee",
+    "i32.add local.tee",
+    "local.get local.get f64.add local.get f64.mul f64.add",
+    "i32.add i32.load8_u i32.eqz i64.extend_i32_u i64.add local.set",
+    "i32.const' i32.and i32.const' i32.lt_u select local.set",
+    "local.tee i32.const",
+    "local.get local.get local.get",
+    "i32.const i32.add",
+    "i32.add f64.load",
+    "i32.lt_s local.tee select local.tee local.get local.get",
+    "local.get i32.const i32.add local.set local.get",
+    "i32.const' i32.and",
+    "i32.lt_u local.tee select i32.sub local.tee",
+    "local.get local.set local.get local.set local.get i32.const'",
+    "i32.const i32.add local.tee local.get f64.load local.get",
+    "i32.add local.tee local.get",
+    "i32.add i32.const",
+    "f64.mul f64.add f64.store local.get",
+    "local.get i32.const i32.add local.tee",
+    "i32.add f64.load f64.const f64.mul",
+    "i32.xor i32.const' i32.and i32.const",
+    "local.get local.get i32.add",
+    "i32.const i32.add local.tee",
+    "i64.const i64.shr_u local.get i64.xor local.tee",
+    "i32.const local.get",
+    "local.get local.get i32.const i32.add",
+    "local.get local.get i32.const",
 )
-SEQUENCES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(_COMPARED, ("br_if", "if")),
-    "block": (f"{TWO_BLOCKS} {TWO_BLOCKS}", "local.get"),
-    "end": ("local.get i32.const i32.add",),
-    "f64.mul": ("f64.add f64.store local.get i32.const i32.add",),
-    "f64.store": ("local.get local.get",),
-    "i32.add": ("local.tee", "local.get"),
-    "i32.const": ("i32.add",),
-    "i32.eqz": ("br_if local.get i32.load local.tee br_if", "if"),
-    "i32.store": ("local.get br_if",),
-    "i32.store8": ("local.get",),
-    "i64.add": ("local.set local.get",),
-    "local.set": (
-        "local.get i32.const i32.add local.tee br_if",
-        "local.get i32.const i32.add local.set local.get",
-        f"{TWO_BLOCKS} {TWO_BLOCKS}",
-        "block local.get i32.const",
-    ),
-}
-"""By the first instruction, what may follow it, the likeliest first."""
+"""Instructions by name, with numbers of one byte each; an apostrophe is a constant of two. None
+begins with what a handler looks for behind its own instruction: br_if and if."""
