@@ -2,7 +2,9 @@
 
 Not what that means: ``classic_code.py`` finds them and gives each an opcode that WebAssembly does
 not use, ``classic_handlers.py`` makes handlers of them. So there are no more than such opcodes.
-Chosen by what saves most jumps in the programs of the benchmarks, one after another.
+Chosen by what saves most jumps in the scalar programs of the benchmarks, one after another,
+coremark weighing as much as six others. Programs whose like is not among them gain less: with a
+list chosen without coremark, coremark takes 1.6 times as long.
 """
 
 from __future__ import annotations
