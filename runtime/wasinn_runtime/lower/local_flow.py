@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wasinn_runtime.binary.code import Body
+from wasinn_runtime.spec.opcodes import ROWS
 
 __all__ = ["LocalFlow", "local_flow"]
 
@@ -58,6 +59,7 @@ _KINDS = {
     "try": _TRY,
     "try_table": _TRY,
 }
+_KIND_OF = {row: _KINDS[row.meaning[0]] for row in ROWS if row.meaning[0] in _KINDS}
 
 
 @dataclass(slots=True)
@@ -112,11 +114,11 @@ def _events(body: Body) -> tuple[list[_Event], int | None]:
     An ``end`` has what it closes. The number is None if any block is a try.
     """
     events: list[_Event] = []
-    append, kind_of = events.append, _KINDS.get
+    append, kind_of = events.append, _KIND_OF.get
     openers: list[int] = [_BLOCK]
     blocks = 0
     for position, (row, immediate, _) in enumerate(body.instructions):
-        kind = kind_of(row.meaning[0])
+        kind = kind_of(row)
         if kind is None:
             continue
         if kind <= _SET:

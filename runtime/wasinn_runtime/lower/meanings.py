@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 from wasinn_runtime.lower.registry import registrar
 from wasinn_runtime.lower.writer import LLVM_TYPE, FunctionWriter
-from wasinn_runtime.spec.opcodes import Opcode
+from wasinn_runtime.spec.opcodes import ROWS, Opcode
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ValType
 
-__all__ = ["MEANINGS", "Meaning", "float_constant", "float_immediate"]
+__all__ = ["INTEGER_TEXT", "MEANINGS", "Meaning", "float_constant", "float_immediate"]
 
 # (writer, row, operands) -> result
 Meaning = Callable[[FunctionWriter, Opcode, list[str]], str]
@@ -79,9 +79,13 @@ def _fcmp(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     return as_i32(w, w.let(f"fcmp {row.meaning[1]} {_type(row)} {a[0]}, {a[1]}"))
 
 
+# How LLVM writes integer arithmetic, up to the operands. Most instructions are of these.
+INTEGER_TEXT = {row: f"{row.meaning[1]} {_type(row)} " for row in ROWS if row.meaning[0] == "int"}
+
+
 @meaning("int")
 def _int(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
-    return w.let(f"{row.meaning[1]} {_type(row)} {a[0]}, {a[1]}")
+    return w.let(f"{INTEGER_TEXT[row]}{a[0]}, {a[1]}")
 
 
 @meaning("div")

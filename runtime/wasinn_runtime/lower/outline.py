@@ -9,7 +9,7 @@ from wasinn_runtime.abi.layout import VMLayout
 from wasinn_runtime.binary.code import Body
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.lower.writer import LLVM_TYPE
-from wasinn_runtime.spec.opcodes import Imm
+from wasinn_runtime.spec.opcodes import ROWS, Imm
 from wasinn_runtime.spec.types import ExternKind, FuncType
 
 __all__ = [
@@ -22,6 +22,11 @@ __all__ = [
 ]
 
 ENTRIES_SYMBOL = "wasinn_entries"
+
+_CALLS = frozenset(row for row in ROWS if row.imm is Imm.FUNC and row.meaning[0] != "ref.func")
+_INDIRECT_CALLS = frozenset(
+    row for row in ROWS if row.meaning[0] in ("call_indirect", "return_call_indirect")
+)
 
 
 def layout_of(module: ParsedModule) -> VMLayout:
@@ -72,19 +77,17 @@ def trampoline_names(ty: FuncType) -> tuple[str, str, str]:
 
 def callees(body: Body) -> set[int]:
     """The functions that a body calls by number, imported ones among them."""
-    found = set()
-    for row, immediate, _ in body.instructions:
-        if row.imm is Imm.FUNC and row.meaning[0] != "ref.func":
-            assert isinstance(immediate, int)
-            found.add(immediate)
-    return found
+    return {
+        immediate
+        for row, immediate, _ in body.instructions
+        if row in _CALLS and isinstance(immediate, int)
+    }
 
 
 def indirect_types(module: ParsedModule, body: Body) -> set[FuncType]:
     """The types of the functions that a body calls through tables."""
-    found = set()
-    for row, immediate, _ in body.instructions:
-        if row.meaning[0] in ("call_indirect", "return_call_indirect"):
-            assert isinstance(immediate, tuple)
-            found.add(module.types[immediate[0]])
-    return found
+    return {
+        module.types[immediate[0]]
+        for row, immediate, _ in body.instructions
+        if row in _INDIRECT_CALLS and isinstance(immediate, tuple)
+    }

@@ -30,7 +30,7 @@ from wasinn_runtime.lower.convention import (
 from wasinn_runtime.lower.guards import Guard, guarded_loops
 from wasinn_runtime.lower.handlers import HANDLERS, handler
 from wasinn_runtime.lower.local_flow import local_flow
-from wasinn_runtime.lower.meanings import MEANINGS, as_i32, float_immediate
+from wasinn_runtime.lower.meanings import INTEGER_TEXT, MEANINGS, as_i32, float_immediate
 from wasinn_runtime.lower.opaque import arithmetic_operands, flowing
 from wasinn_runtime.lower.simd import LANE_MEANINGS
 from wasinn_runtime.lower.ssa_blocks import Block
@@ -44,11 +44,13 @@ from wasinn_runtime.lower.writer import (
     UNPREDICTABLE,
     FunctionWriter,
 )
-from wasinn_runtime.spec.opcodes import ROWS, Opcode
+from wasinn_runtime.spec.opcodes import BY_NAME, ROWS, Opcode
 from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = ["Block", "Lowering", "lower_function", "native_name"]
 
+_GET = BY_NAME["local.get"]
+_WHOLE_CONSTANTS = frozenset({BY_NAME["i32.const"], BY_NAME["i64.const"]})
 _BLOCKS = frozenset({"block", "loop", "if", "try", "try_table"})
 _ENDS = frozenset({"end", "delegate"})
 _PARTS = frozenset({"else", "catch", "catch_all"})
@@ -153,21 +155,35 @@ class Lowering:
 
     def lower(self, position: int, stop: int) -> None:
         """Lower the instructions from one position to another."""
-        instructions, lines = self.body.instructions, self.w.lines
+        instructions, lines, let = self.body.instructions, self.w.lines, self.w.let
+        has_values = self.flow is not None
         while position < stop:
             row, immediate, at = instructions[position]
-            family = row.meaning[0]
-            if family == "local.get" and self.reachable and self.flow is not None:
-                assert isinstance(immediate, int)
-                self.stack.append(self.values[immediate])
-                position += 1
-                continue
+            if self.reachable:  # two of three instructions are these, and need no handler
+                stack = self.stack
+                if row is _GET and has_values:
+                    stack.append(self.values[immediate])  # type: ignore[call-overload]
+                    position += 1
+                    continue
+                if row in _WHOLE_CONSTANTS:
+                    stack.append(str(immediate))
+                    position += 1
+                    continue
+                text = INTEGER_TEXT.get(row)
+                if text is not None:
+                    right = stack.pop()
+                    stack[-1] = let(f"{text}{stack[-1]}, {right}")
+                    if len(stack) > self._most_operands:
+                        self._most_operands = len(stack)
+                    position += 1
+                    continue
             if len(lines) + self._edge_values > self._budget:
                 raise self._too_complex(at)
             if not self.reachable:
                 position = self._skip_dead(position)
                 continue
             self.position = position
+            family = row.meaning[0]
             if family == "loop" and self._around is None and position in self._guards:
                 if len(lines) < self._budget // 2:
                     ty = self.module.block_type(immediate)
