@@ -177,6 +177,7 @@ class VMContext:
     STORE = 0  # ptr StoreContext
     ENTRIES = 8  # ptr: the CodeEntry of the first defined function, the others after it
     CAPTURE = 16  # i64: 1 while migratable code is to stop at its next safepoint
+    SELF = 24  # ptr: this context
     HEADER_BYTES = 32
 
     # element sizes of the regions

@@ -43,7 +43,7 @@ class FastJit(Lazy):
         image = self.engine.image(
             "functions",
             [self.parsed.digest, *map(str, bodies)],
-            lambda: group_unit(self.parsed, self.layout, self.places, bodies, vectorised=False),
+            lambda: group_unit(self.parsed, self.layout, self.places, bodies, quick=True),
             0,
             (ENTRIES_SYMBOL,),
         )

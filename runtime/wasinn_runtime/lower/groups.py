@@ -26,7 +26,7 @@ def group_unit(
     places: Mapping[int, int],
     bodies: Mapping[int, Body],
     loop: Loop | None = None,
-    vectorised: bool = True,
+    quick: bool = False,
 ) -> str:
     """The functions, and a table of their entries in the order given.
 
@@ -37,16 +37,15 @@ def group_unit(
         bodies: the decoded, validated bodies by function index, imports counted.
         loop: a loop of the first function that the last entry of the table is for; the entry is
             null when the loop can not have one.
-        vectorised: LLVM will vectorise loops.
+        quick: for LLVM's quick code generator, see ``lower_function``.
 
     Raises:
         Invalid: a function would become far more IR than its size explains.
     """
-    parts = [preamble()]
-    parts.extend(
-        lower_function(module, layout, places, index, body, bodies, vectorised)
+    parts = [
+        lower_function(module, layout, places, index, body, bodies, quick)
         for index, body in bodies.items()
-    )
+    ]
     if loop is not None:
         first = next(iter(bodies))
         entry = f"@{loop_entry_name(first, loop.number)}"
@@ -54,7 +53,9 @@ def group_unit(
             parts.append(loop_entry(module, layout, places, first, bodies[first], bodies, loop))
         except NoLoopEntry:
             entry = "null"
-    defined, jumped_to = tail_symbols("\n".join(parts))
+    functions = "\n".join(parts)
+    parts = [preamble(users=functions), functions]
+    defined, jumped_to = tail_symbols(functions)
     parts.extend(tail_alias(index) for index in sorted(jumped_to - defined))
     symbols = [tail_name(i) if i in defined else native_name(i) for i in bodies]
     entries = [f"ptr @{symbol}" for symbol in symbols]

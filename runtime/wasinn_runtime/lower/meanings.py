@@ -141,7 +141,11 @@ def _extend(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
 
 @meaning("cast")
 def _cast(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
-    return w.let(f"{row.meaning[1]} {_type(row)} {a[0]} to {LLVM_TYPE[_result(row)]}")
+    how, source, value = row.meaning[1], _type(row), a[0]
+    if how == "uitofp" and source == "i32":
+        # LLVM's quick generator knows none of 32 bits; its optimisations make this one of it.
+        how, source, value = "sitofp", "i64", w.let(f"zext i32 {value} to i64")
+    return w.let(f"{how} {source} {value} to {LLVM_TYPE[_result(row)]}")
 
 
 # --- floating point -----------------------------------------------------------------------------

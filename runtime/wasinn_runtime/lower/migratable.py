@@ -70,14 +70,16 @@ class _Migratable(Lowering):
         body: Body,
         operands: OperandTypes,
     ) -> None:
-        super().__init__(module, layout, places, index, body, None, vectorised=False)
-        self._guards = guarded_loops(module, self.locals, body, counted=True)
+        super().__init__(module, layout, places, index, body, None)
         self.longest_plain = _LONGEST_PLAIN
         self._operands = operands
         self._live = live_locals(body)
         self._room = _LINES + _LINES_PER_BYTE * len(module.data)
         self._is_short = False
         self._calls = any(row.meaning[0] in _CALLS for row, _, _ in body.instructions)
+
+    def _find_guards(self) -> Mapping[int, Guard]:
+        return guarded_loops(self.module, self.locals, self.body, counted=True)
 
     # -- safepoints ------------------------------------------------------------------------------
 

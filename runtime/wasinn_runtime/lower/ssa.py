@@ -83,7 +83,7 @@ class Lowering:
         index: int,
         body: Body,
         unit: Container[int] | None,
-        vectorised: bool = True,
+        quick: bool = False,
     ) -> None:
         self.module = module
         self.unit = unit
@@ -114,8 +114,8 @@ class Lowering:
         self.values: list[str] = []
         self.flow = local_flow(body, len(self.locals)) if self._may_name_locals else None
         self._kept = 0  # how many lines there were when a local was given its value last
-        has_loops = self.flow is None or self.flow.after
-        self._guards = guarded_loops(module, self.locals, body) if vectorised and has_loops else {}
+        self.quick = quick
+        self._guards = self._find_guards()
         self.makes_tail_calls = False
         self.tries: list[Try] = []
         self.has_pads = False
@@ -135,6 +135,13 @@ class Lowering:
     def rethrows(self) -> bool:
         """Whether a catch may throw its exception again."""
         return any(row.meaning[0] == "rethrow" for row, _, _ in self.body.instructions)
+
+    def _find_guards(self) -> Mapping[int, Guard]:
+        """The loops to lower twice, for the vectoriser."""
+        has_loops = self.flow is None or self.flow.after
+        if self.quick or not has_loops:
+            return {}
+        return guarded_loops(self.module, self.locals, self.body)
 
     # -- the whole function ----------------------------------------------------------------------
 
@@ -448,11 +455,25 @@ class Lowering:
         listed = arguments(w, ty, [flowing(w, t, value) for t, value in given], context)
         nest = ""
         if entry:
-            nest, context = f"ptr nest {entry}, ", opaque(w, context)
+            nest, context = f"ptr nest {entry}, ", self._pointed_context(context)
         result = native_result(ty)
         text = f"fastcc {result} {callee}({nest}ptr swiftself {context}{listed})"
         returned = self.guest_call(text, result != "void")
         self.stack.extend(results(w, ty, returned, "%vm"))
+
+    def _pointed_context(self, context: str) -> str:
+        """The context for a call through a pointer, which may come back with another in its place.
+
+        What ``opaque`` does takes the quick generator as long as twenty other instructions: inline
+        assembly is the other one's affair. But it takes what was loaded for a value of its own.
+        """
+        if not self.quick:
+            return opaque(self.w, context)
+        return self.own_load(self.w.field("%vm", VMContext.SELF)) if context == "%vm" else context
+
+    def own_load(self, place: str) -> str:
+        """A pointer that LLVM takes for another than any it has."""
+        return self.w.let(f"load volatile ptr, ptr {place}")
 
     def guest_call(self, call: str, returns: bool) -> str:
         """A call whose arguments are popped; as ``may_throw``."""
@@ -619,7 +640,7 @@ def lower_function(
     index: int,
     body: Body,
     unit: Container[int] | None = None,
-    vectorised: bool = True,
+    quick: bool = False,
 ) -> str:
     """The LLVM IR text of one validated function.
 
@@ -630,7 +651,8 @@ def lower_function(
         index: the function's index, imports first.
         body: its decoded body, after validation.
         unit: the functions that are compiled together; None for the whole module.
-        vectorised: LLVM will vectorise loops, so that it is worth to lower some of them twice.
+        quick: for LLVM's quick code generator: no loop is lowered twice, since nothing vectorises
+            it, and calls go without what that generator can not select.
 
     Returns:
         One ``define``; it refers to other functions by ``native_name``.
@@ -638,4 +660,4 @@ def lower_function(
     Raises:
         Invalid: it would become far more IR than its size explains.
     """
-    return Lowering(module, layout, places, index, body, unit, vectorised).run()
+    return Lowering(module, layout, places, index, body, unit, quick).run()

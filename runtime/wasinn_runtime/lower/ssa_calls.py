@@ -47,7 +47,10 @@ def _call(f: Lowering, row: Opcode, immediate: object) -> None:
 def _call_reference(f: Lowering, ty: FuncType, reference: str) -> None:
     """Call what a FuncRef stands for; the type is known to fit."""
     callee = f.w.load_field(reference, FuncRef.NATIVE, "ptr", INVARIANT)
-    context = f.w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
+    if f.quick:
+        context = f.own_load(f.w.field(reference, FuncRef.CONTEXT))
+    else:
+        context = f.w.load_field(reference, FuncRef.CONTEXT, "ptr", INVARIANT)
     entry = f.w.load_field(reference, FuncRef.ENTRY, "ptr", INVARIANT)
     f.call(ty, callee, context, entry)
 

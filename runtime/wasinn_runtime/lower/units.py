@@ -56,25 +56,27 @@ __all__ = [
 ]
 
 
-_DECLARATIONS = """
-declare void @wasinn_trap(i32) noreturn cold nounwind
-declare i64 @wasinn_memory_grow(ptr, i64) nounwind
-declare i64 @wasinn_shared_grow(ptr, ptr, i64) nounwind
-declare i64 @wasinn_table_grow(ptr, ptr, i64) nounwind
-declare void @wasinn_table_fill(ptr, ptr, i64) nounwind
-declare i1 @wasinn_subtype(i64, i64) nounwind memory(read)
-declare i32 @wasinn_wait(ptr, ptr, i64, i64, i64) nounwind
-declare i32 @wasinn_notify(ptr, ptr, i32) nounwind
-declare ptr @wasinn_exception(ptr, ptr) nounwind
-declare void @wasinn_release(ptr, ptr) nounwind
-declare void @wasinn_caught(ptr, ptr, i1) nounwind
-declare void @wasinn_throw(ptr, ptr) noreturn cold
-declare ptr @wasinn_frame(ptr, i64, i64, i64) nounwind cold
-declare void @wasinn_capture(ptr) noreturn cold
-declare i32 @__gcc_personality_v0(...)
-@wasinn_switch = external global i8 ; called with whatever arguments its target takes
-@wasinn_jump = external global i8 ; called with whatever result its target has
-"""
+# What code may use of the core, by name.
+_DECLARATIONS = {
+    "wasinn_trap": "declare void @wasinn_trap(i32) noreturn cold nounwind",
+    "wasinn_memory_grow": "declare i64 @wasinn_memory_grow(ptr, i64) nounwind",
+    "wasinn_shared_grow": "declare i64 @wasinn_shared_grow(ptr, ptr, i64) nounwind",
+    "wasinn_table_grow": "declare i64 @wasinn_table_grow(ptr, ptr, i64) nounwind",
+    "wasinn_table_fill": "declare void @wasinn_table_fill(ptr, ptr, i64) nounwind",
+    "wasinn_subtype": "declare i1 @wasinn_subtype(i64, i64) nounwind memory(read)",
+    "wasinn_wait": "declare i32 @wasinn_wait(ptr, ptr, i64, i64, i64) nounwind",
+    "wasinn_notify": "declare i32 @wasinn_notify(ptr, ptr, i32) nounwind",
+    "wasinn_exception": "declare ptr @wasinn_exception(ptr, ptr) nounwind",
+    "wasinn_release": "declare void @wasinn_release(ptr, ptr) nounwind",
+    "wasinn_caught": "declare void @wasinn_caught(ptr, ptr, i1) nounwind",
+    "wasinn_throw": "declare void @wasinn_throw(ptr, ptr) noreturn cold",
+    "wasinn_frame": "declare ptr @wasinn_frame(ptr, i64, i64, i64) nounwind cold",
+    "wasinn_capture": "declare void @wasinn_capture(ptr) noreturn cold",
+    "__gcc_personality_v0": "declare i32 @__gcc_personality_v0(...)",
+    # Called with whatever arguments their targets take, for whatever results these have.
+    "wasinn_switch": "@wasinn_switch = external global i8",
+    "wasinn_jump": "@wasinn_jump = external global i8",
+}
 
 # uwtable: an exception may cross any function; where nothing is thrown that costs no time.
 # split-stack: LLVM begins each function that has a frame by comparing where the frame would end,
@@ -96,13 +98,17 @@ attributes #1 = {{ {common} optnone noinline }}
 """
 
 
-def preamble(machine: str = "") -> str:
+def preamble(machine: str = "", users: str | None = None) -> str:
     """What every unit begins with.
 
     Args:
         machine: the CPU's name in triples; this machine's by default.
+        users: the functions of the unit, for a short one; without it, all they may use is there.
     """
-    return "\n".join((METADATA, _DECLARATIONS, _attributes(machine or os.uname().machine)))
+    declared = [
+        line for name, line in _DECLARATIONS.items() if users is None or f"@{name}" in users
+    ]
+    return "\n".join((METADATA, *declared, _attributes(machine or os.uname().machine)))
 
 
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A

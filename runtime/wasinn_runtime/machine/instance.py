@@ -201,6 +201,7 @@ class Instance:
         self._first = (context - ctypes.addressof(self._cells)) // 8
         ctypes.memmove(context, ctypes.addressof(blueprint.cells), layout.total_bytes)
         self._put(VMContext.STORE, store.context)
+        self._put(VMContext.SELF, context)
         if module.interpreted:
             store.provide_stacks()
         self._blueprint = blueprint
