@@ -92,8 +92,10 @@ def _int(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
 def _div(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     t, instruction = _type(row), row.meaning[1]
     left, right = a
-    w.trap_if(w.let(f"icmp eq {t} {right}, 0"), TrapCode.INTEGER_DIVIDE_BY_ZERO)
-    if instruction in ("sdiv", "srem"):
+    known = not right.startswith("%")
+    if not known or int(right) == 0:
+        w.trap_if(w.let(f"icmp eq {t} {right}, 0"), TrapCode.INTEGER_DIVIDE_BY_ZERO)
+    if instruction in ("sdiv", "srem") and (not known or int(right) == -1):
         minus_one = w.let(f"icmp eq {t} {right}, -1")
         if instruction == "sdiv":
             lowest = w.let(f"icmp eq {t} {left}, {-(1 << _BITS[_operand(row)] - 1)}")

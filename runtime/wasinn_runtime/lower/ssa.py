@@ -123,7 +123,8 @@ class Lowering:
         self._signature = f"({context}{native_params(self.type)})"
         self.w = FunctionWriter(
             f"define internal fastcc {native_result(self.type)} @{native_name(index)}"
-            f"{self._signature} #0"
+            f"{self._signature} #0",
+            has_facts=not quick,
         )
 
     # -- services of Frame -----------------------------------------------------------------------

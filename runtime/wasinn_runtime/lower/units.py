@@ -105,10 +105,11 @@ def preamble(machine: str = "", users: str | None = None) -> str:
         machine: the CPU's name in triples; this machine's by default.
         users: the functions of the unit, for a short one; without it, all they may use is there.
     """
-    declared = [
-        line for name, line in _DECLARATIONS.items() if users is None or f"@{name}" in users
-    ]
-    return "\n".join((METADATA, *declared, _attributes(machine or os.uname().machine)))
+    parts = [line for name, line in _DECLARATIONS.items() if users is None or f"@{name}" in users]
+    if users is None or "!" in users:
+        parts.append(METADATA)
+    parts.append(_attributes(machine or os.uname().machine))
+    return "\n".join(parts)
 
 
 # IR text that a module may become, in all: compilers' output becomes 10 to 60 bytes a byte. A

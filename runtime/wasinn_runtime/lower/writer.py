@@ -6,6 +6,8 @@ costs 14.5 us a line, more than all of LLVM's code generation without optimisati
 
 from __future__ import annotations
 
+import re
+
 from wasinn_runtime.spec.traps import TrapCode
 from wasinn_runtime.spec.types import ValType
 
@@ -64,9 +66,15 @@ INVARIANT = "!invariant.load !21"
 SELDOM_RUN = "!llvm.loop !22"
 UNPREDICTABLE = "!unpredictable !21"
 
+_FACTS = re.compile(r", ![a-z.]+ !\d+")
+
 
 class FunctionWriter:
     """One LLVM function under construction.
+
+    Args:
+        header: what stands before its body.
+        has_facts: keep the metadata; LLVM's quick generator reads none of it.
 
     Attributes:
         lines: the text so far.
@@ -74,10 +82,11 @@ class FunctionWriter:
         checks: how many conditional traps there are.
     """
 
-    def __init__(self, header: str) -> None:
+    def __init__(self, header: str, has_facts: bool = True) -> None:
         self.lines: list[str] = [header + " {", "entry:"]
         self.block = "entry"
         self.checks = 0
+        self._has_facts = has_facts
         self._count = 0
         self._labels = 0
         self._traps: dict[TrapCode, str] = {}
@@ -169,4 +178,5 @@ class FunctionWriter:
             self.do(f"call void @wasinn_trap(i32 {code.value}) noreturn cold")
             self.do("unreachable")
         self.lines.append("}")
-        return "\n".join(self.lines)
+        text = "\n".join(self.lines)
+        return text if self._has_facts else _FACTS.sub("", text)
