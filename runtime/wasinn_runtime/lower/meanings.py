@@ -92,10 +92,10 @@ def _int(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
 def _div(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
     t, instruction = _type(row), row.meaning[1]
     left, right = a
-    known = not right.startswith("%")
-    if not known or int(right) == 0:
+    divisor = None if right.startswith("%") else int(right)
+    if not divisor:
         w.trap_if(w.let(f"icmp eq {t} {right}, 0"), TrapCode.INTEGER_DIVIDE_BY_ZERO)
-    if instruction in ("sdiv", "srem") and (not known or int(right) == -1):
+    if instruction in ("sdiv", "srem") and divisor in (None, -1):
         minus_one = w.let(f"icmp eq {t} {right}, -1")
         if instruction == "sdiv":
             lowest = w.let(f"icmp eq {t} {left}, {-(1 << _BITS[_operand(row)] - 1)}")
@@ -103,7 +103,23 @@ def _div(w: FunctionWriter, row: Opcode, a: list[str]) -> str:
         else:
             # LLVM leaves lowest % -1 undefined, the specification says 0: divide by 1 instead.
             right = w.let(f"select i1 {minus_one}, {t} 1, {t} {right}")
+    elif w.quick and divisor is not None and instruction in ("sdiv", "srem"):
+        power = divisor.bit_length() - 1
+        if power > 0 and divisor == 1 << power:
+            return _by_power(w, row, left, power)
     return w.let(f"{instruction} {t} {left}, {right}")
+
+
+def _by_power(w: FunctionWriter, row: Opcode, value: str, power: int) -> str:
+    """A signed quotient or remainder by 2 to some power, which the quick generator would divide."""
+    t, bits = _type(row), _BITS[_operand(row)]
+    sign = w.let(f"ashr {t} {value}, {bits - 1}")
+    low = w.let(f"lshr {t} {sign}, {bits - power}")  # what rounds to 0 and not down
+    total = w.let(f"add {t} {value}, {low}")
+    if row.meaning[1] == "sdiv":
+        return w.let(f"ashr {t} {total}, {power}")
+    whole = w.let(f"and {t} {total}, {-(1 << power)}")
+    return w.let(f"sub {t} {value}, {whole}")
 
 
 @meaning("shift")

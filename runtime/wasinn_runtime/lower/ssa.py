@@ -124,7 +124,7 @@ class Lowering:
         self.w = FunctionWriter(
             f"define internal fastcc {native_result(self.type)} @{native_name(index)}"
             f"{self._signature} #0",
-            has_facts=not quick,
+            quick=quick,
         )
 
     # -- services of Frame -----------------------------------------------------------------------

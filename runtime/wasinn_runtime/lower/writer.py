@@ -74,7 +74,7 @@ class FunctionWriter:
 
     Args:
         header: what stands before its body.
-        has_facts: keep the metadata; LLVM's quick generator reads none of it.
+        quick: for LLVM's quick generator: without metadata, which it does not read.
 
     Attributes:
         lines: the text so far.
@@ -82,11 +82,11 @@ class FunctionWriter:
         checks: how many conditional traps there are.
     """
 
-    def __init__(self, header: str, has_facts: bool = True) -> None:
+    def __init__(self, header: str, quick: bool = False) -> None:
         self.lines: list[str] = [header + " {", "entry:"]
         self.block = "entry"
         self.checks = 0
-        self._has_facts = has_facts
+        self.quick = quick
         self._count = 0
         self._labels = 0
         self._traps: dict[TrapCode, str] = {}
@@ -179,4 +179,4 @@ class FunctionWriter:
             self.do("unreachable")
         self.lines.append("}")
         text = "\n".join(self.lines)
-        return text if self._has_facts else _FACTS.sub("", text)
+        return _FACTS.sub("", text) if self.quick else text
