@@ -126,6 +126,28 @@ def test_instances_that_call_each_other(engine: Engine, store: Store) -> None:
     assert b.exports.go(MANY + 1) == 65066
 
 
+def test_the_context_is_back_after_a_call_of_what_was_ready_before(build: Build) -> None:
+    """Functions that are compiled apart call through pointers, by name and by table."""
+    other = build(
+        '(module (global i32 (i32.const 5)) (func (export "far") (result i32) global.get 0))'
+    )
+    instance = build(
+        """(module
+          (type $none (func (result i32)))
+          (import "" "far" (func $far (type $none)))
+          (global $own (mut i32) (i32.const 7))
+          (table funcref (elem $jump))
+          (func $jump (export "jump") (type $none) (return_call $far))
+          (func (export "named") (result i32) (i32.mul (call $jump) (global.get $own)))
+          (func (export "pointed") (result i32)
+            (i32.mul (call_indirect (type $none) (i32.const 0)) (global.get $own))))""",
+        other.exports["far"],
+    )
+    assert instance.exports.jump() == 5
+    assert instance.exports.named() == 35
+    assert instance.exports.pointed() == 35
+
+
 def test_to_a_python_function(build: Build, store: Store) -> None:
     types = (ValType.I32, ValType.F64, *[ValType.I64] * 8)
     got: list[tuple[object, ...]] = []
