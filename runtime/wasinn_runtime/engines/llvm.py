@@ -208,9 +208,9 @@ def _settings(opt_level: int) -> Iterator[None]:
     """Generate code as a level asks for."""
     with _generating:
         settings = _SETTINGS.get(opt_level, ())
-        for option, value, _ in settings:
-            llvm.set_option("wasinn", f"-{option}={value}")
         try:
+            for option, value, _ in settings:
+                llvm.set_option("wasinn", f"-{option}={value}")
             yield
         finally:
             for option, _, before in settings:
