@@ -18,7 +18,7 @@ from tests.differential.cases import SOURCES, Case, Unusable, module_of
 from tests.differential.check import Verdict, VerdictKind, check_module, common_features
 from tests.differential.pool import code_cache, run_cases
 from tests.differential.shrink import kind_of, shrunken, verdict_of_file
-from wasinn_runtime.engines.modes import MODES
+from tests.differential.variants import USUAL, VARIANTS
 from wasinn_runtime.spec.features import parse_features
 
 _EPILOG = """\b
@@ -30,7 +30,11 @@ Examples:
 """
 
 _mode = click.option(
-    "--mode", "modes", multiple=True, type=click.Choice(MODES), help="Only these; all by default."
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(tuple(VARIANTS)),
+    help=f"Only these; {', '.join(USUAL)} by default.",
 )
 _cache = click.option(
     "--cache",
@@ -77,7 +81,7 @@ def main(
     """Run random modules in every mode and in wasmtime; exit with 1 if anything differs."""
     if context.invoked_subcommand is not None:
         return
-    chosen = modes or MODES
+    chosen = modes or USUAL
     enabled = parse_features(features) if features else common_features(chosen)
     tally: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -133,7 +137,7 @@ def _keep(
 @_cache
 def replay(file: Path, seed: int, modes: tuple[str, ...], cache: Path | None) -> None:
     """Run one module's file."""
-    verdict = verdict_of_file(file, seed, modes or MODES, cache)
+    verdict = verdict_of_file(file, seed, modes or USUAL, cache)
     click.echo(f"{verdict.kind.value} {verdict.why}")
     raise SystemExit(verdict.is_finding)
 
@@ -146,7 +150,7 @@ def replay(file: Path, seed: int, modes: tuple[str, ...], cache: Path | None) ->
 @_cache
 def still(file: Path, seed: int, kind: str, modes: tuple[str, ...], cache: Path | None) -> None:
     """Exit with 0 if the module shows that kind of finding (for ``wasm-tools shrink``)."""
-    chosen = modes or MODES
+    chosen = modes or USUAL
     if kind.startswith(VerdictKind.CRASHED.value):
         verdict = verdict_of_file(file, seed, chosen, cache)
     else:  # without another process, which would take most of the time

@@ -14,6 +14,7 @@ import wasinn_runtime as wasinn
 from tests.differential.cases import COMPARABLE, Case, Unusable, module_of
 from tests.differential.players import WasinnPlayer, WasmtimePlayer, plan
 from tests.differential.records import Record, common_steps, difference
+from tests.differential.variants import VARIANTS
 from wasinn_runtime.engines.modes import FEATURES_OF_MODE
 
 __all__ = ["Verdict", "VerdictKind", "check", "check_module", "common_features"]
@@ -43,7 +44,7 @@ class Verdict:
 
 def common_features(modes: Sequence[str]) -> frozenset[str]:
     """What modules may use that are to run in all these modes and in wasmtime."""
-    return COMPARABLE.intersection(*(FEATURES_OF_MODE[mode] for mode in modes))
+    return COMPARABLE.intersection(*(FEATURES_OF_MODE[VARIANTS[name].mode] for name in modes))
 
 
 @remembered
@@ -53,7 +54,7 @@ def _reference(*, canonical: bool = True) -> wasmtime.Engine:
 
 @remembered
 def _engine(mode: str, cache: Path | None) -> wasinn.Engine:
-    return wasinn.Engine(wasinn.Config(mode=mode, cache=cache is not None, cache_dir=cache))
+    return VARIANTS[mode].engine(cache)
 
 
 def check(case: Case, modes: Sequence[str], cache: Path | None = None) -> Verdict:
@@ -82,7 +83,9 @@ def check_module(
     try:
         calls = plan(data, seed)
         reference = WasmtimePlayer(_reference()).play(data, calls)
-        records = [WasinnPlayer(_engine(mode, cache)).play(data, calls) for mode in modes]
+        records = [
+            WasinnPlayer(_engine(mode, cache), VARIANTS[mode]).play(data, calls) for mode in modes
+        ]
     except Unusable as error:
         return Verdict(VerdictKind.UNUSABLE, str(error))
     except wasinn.WasinnError as error:

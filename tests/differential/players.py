@@ -17,6 +17,7 @@ import wasinn_runtime as wasinn
 from tests.differential.cases import Unusable
 from tests.differential.records import EXHAUSTED, UNFINISHED, Record, Step
 from tests.differential.values import Argument, arguments, digest, host_results, shown
+from tests.differential.variants import VARIANTS, Variant
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.spec import types as wasinn_types
 from wasinn_runtime.spec.features import ALL_FEATURES
@@ -134,13 +135,14 @@ class Player(ABC):
 
 
 class WasinnPlayer(Player):
-    """One of our modes."""
+    """One of our modes, or a variant of one."""
 
     traps = (wasinn.Trap, wasinn.WasmException, wasinn.LinkError, wasinn.LimitExceeded)
 
-    def __init__(self, engine: wasinn.Engine) -> None:
+    def __init__(self, engine: wasinn.Engine, variant: Variant | None = None) -> None:
         super().__init__()
-        self.name = engine.config.mode
+        self._variant = variant or VARIANTS[engine.config.mode]
+        self.name = self._variant.name
         self._engine = engine
         self._store = wasinn.Store(engine)
         self._instance: wasinn.Instance | None = None
@@ -153,7 +155,7 @@ class WasinnPlayer(Player):
         return f"trap: {error.code}" if isinstance(error, wasinn.Trap) else f"refused: {error}"
 
     def instantiate(self, data: bytes) -> str:
-        module = wasinn.Module(self._engine, data)
+        module = self._variant.module(self._engine, data)
         linker = wasinn.Linker(self._engine)
         for where, name, ty in module.imports:
             if not isinstance(ty, wasinn.FuncType):
