@@ -227,10 +227,10 @@ class WasmtimePlayer(Player):
         return wasmtime.Engine(config)
 
     def trap(self, error: Exception) -> str:
+        if "thrown Wasm exception" in str(error):  # of a start function it is no Trap
+            return _THROWN
         if isinstance(error, wasmtime.Trap):
             code = error.trap_code
-            if code is None and "thrown Wasm exception" in error.message:
-                return _THROWN
             return _TRAPS.get(code, f"trap: {code}") if code else f"trap: {error.message}"
         return f"refused: {error}"
 

@@ -16,6 +16,7 @@ from tests.differential.players import Call, WasinnPlayer, WasmtimePlayer, plan
 from tests.differential.pool import run_cases
 from tests.differential.records import EXHAUSTED, Record, Step, difference
 from tests.differential.values import shown
+from tests.differential.variants import VARIANTS
 from wasinn_runtime import Config, Engine
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.spec.features import ALL_FEATURES, FEATURES_2_0
@@ -111,6 +112,31 @@ def test_null_references_have_one_name_in_the_reference() -> None:
     assert ours.steps[1].outcome == "trap: null exception reference"
     assert difference(reference, ours) is None
     assert difference(reference, ours, exactly=True) is not None
+
+
+def test_an_exception_of_a_start_function_has_one_name() -> None:
+    data = bytes(wasmtime.wat2wasm("(module (tag $t) (func $f (throw $t)) (start $f))"))
+    reference = WasmtimePlayer(WasmtimePlayer.engine()).play(data, [])
+    ours = WasinnPlayer(Engine(Config(cache=False))).play(data, [])
+    assert [step.outcome for step in ours.steps] == [step.outcome for step in reference.steps]
+    assert "exception" in ours.steps[0].outcome
+
+
+def test_auto_begins_in_the_interpreter_whatever_ran_before(tmp_path: Path) -> None:
+    """It would else be served from the image that ``aot`` leaves in the cache."""
+    data = bytes(wasmtime.wat2wasm(EVERYTHING))
+    made = []
+    for name in ("fast-interp", "aot", "auto"):
+        variant = VARIANTS[name]
+        made.append(variant.module(variant.engine(tmp_path), data))
+    assert [module.interpreted for module in made] == [True, False, True]
+
+
+def test_a_migratable_variant_has_safepoints() -> None:
+    data = bytes(wasmtime.wat2wasm(EVERYTHING))
+    for name, variant in VARIANTS.items():
+        module = variant.module(variant.engine(None), data)
+        assert module.migratable == (name == "aot-migratable")
 
 
 def test_smith_gives_code() -> None:

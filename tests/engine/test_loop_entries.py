@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import wasmtime
 
-from wasinn_runtime import Config, Engine, Instance, Module, Store, ValType
+from wasinn_runtime import Config, Engine, Instance, Module, Store, Trap, ValType
 from wasinn_runtime.abi.layout import CodeEntry
 from wasinn_runtime.binary.code import decode_body
 from wasinn_runtime.binary.decoder import decode
@@ -77,6 +77,22 @@ def test_a_call_that_is_under_way_moves_to_compiled_code(name: str) -> None:
     with store.deadline(100):
         # Hours in an interpreter; LLVM sees what the loop comes to.
         assert exports.run(1 << 42) == result
+    assert module.entries.get(0, CodeEntry.OSR)
+
+
+def test_a_trap_in_compiled_code_that_was_moved_to_is_told_as_any_other() -> None:
+    """The code of a loop's entry has a name of its own; the message has the function's."""
+    wat = """(module (func $run (export "run") (param i64) (result i32)
+      (loop $l (br_if $l (i64.gt_s
+        (local.tee 0 (i64.sub (local.get 0) (i64.const 1))) (i64.const 0))))
+      (i32.div_u (i32.const 1) (i32.wrap_i64 (local.get 0)))))"""
+    engine = Engine(Config(mode="auto"))
+    module = Module(engine, wasmtime.wat2wasm(wat))
+    store = Store(engine)
+    exports = Instance(store, module).exports
+    with store.deadline(100), pytest.raises(Trap, match="function 0 \\(run\\)") as caught:
+        exports.run(1 << 42)
+    assert caught.value.code == "integer divide by zero"
     assert module.entries.get(0, CodeEntry.OSR)
 
 

@@ -14,8 +14,11 @@ __all__ = ["FunctionMap", "function_number"]
 
 
 def function_number(symbol: str) -> int:
-    """The index of the function that a symbol of compiled code stands for."""
-    return int(symbol.removeprefix("f").removesuffix(".tail"))
+    """The index of the function that a symbol of compiled code stands for.
+
+    It may have several, for its tail calls and the entries of its loops: ``f7.tail``, ``f7.loop0``.
+    """
+    return int(symbol.removeprefix("f").partition(".")[0])
 
 
 class FunctionMap:
