@@ -1,7 +1,8 @@
 """Where the modules come from: a case is a source and a seed, and gives the same bytes each time.
 
 ``smith`` asks wasm-tools for a random valid module, ``mutate`` for a change of such a module, and
-``table`` is our own generator from the opcode table. None depends on which NaN arithmetic gives.
+``table`` is our own generator from the opcode table; ``legacy`` is that one with the exceptions of
+before, which only our own modes have. None depends on which NaN arithmetic gives.
 Nothing is run here.
 """
 
@@ -24,7 +25,7 @@ from wasinn_runtime.spec.features import ALL_FEATURES
 
 __all__ = ["COMPARABLE", "SOURCES", "Case", "Unusable", "module_of", "wasm_tools"]
 
-SOURCES = ("smith", "mutate", "table")
+SOURCES = ("smith", "mutate", "table", "legacy")
 # What can not be compared: relaxed instructions give what the machine likes, legacy exceptions
 # wasmtime does not have, and threads smith shares memories for that one thread alone uses.
 COMPARABLE = ALL_FEATURES - {"relaxed-simd", "legacy-exceptions", "threads"}
@@ -91,6 +92,8 @@ def module_of(case: Case) -> bytes:
         return _with_canonical_nans(_mutated(case.seed, case.features), case.features)
     if case.source == "table":
         return table_module(case.seed, case.features)
+    if case.source == "legacy":
+        return table_module(case.seed, case.features | {"legacy-exceptions"})
     return Path(case.source).read_bytes()
 
 

@@ -35,7 +35,7 @@ def parts_of_control(features: frozenset[str]) -> list[str]:
     ]
     if "tail-call" in features:
         parts.append(f'(global $tails (export "tails") (mut i32) (i32.const {_TAIL_CALLS}))')
-    if "exceptions" in features:
+    if features & {"exceptions", "legacy-exceptions"}:
         parts += [f"(tag {name} (param {_types(types)}))" for name, types in _TAGS.items()]
     return parts
 
@@ -63,6 +63,8 @@ class ControlFunction(Function):
             kinds.append((2, self._tail_call))
         if "exceptions" in self._features:
             kinds += [(3, self._try), (1, self._throw), (1, self._throw_again)]
+        if "legacy-exceptions" in self._features:
+            kinds += [(4, self._legacy_try), (2, self._delegate), (1, self._throw)]
         return [*super()._kinds(), *kinds]
 
     def _set_all(self, types: tuple[ValType, ...]) -> str:
@@ -204,3 +206,42 @@ class ControlFunction(Function):
             (try_table ({clause}{named} 0) {statements})
             {given})
           {take} {self._set_all(waiting)}"""
+
+    # -- exceptions as they were before ----------------------------------------------------------
+
+    def _throwing(self, depth: int) -> str:
+        kinds = (self._throw, self._throw, self._call, self._statement)
+        return " ".join(self._rng.choice(kinds)(depth - 1) for _ in range(2))
+
+    def _rethrow(self, depth: int) -> str:
+        """In a handler: throws on now and then, also from within another try."""
+        rarely = f"(i32.eqz (i32.and {self.expression(I32, depth)} (i32.const 3)))"
+        again = f"(if {rarely} (then rethrow 1))"
+        within = f"try (if {rarely} (then rethrow 2)) {self._throwing(depth)} catch_all end"
+        return self._rng.choice(("", "", again, within))
+
+    def _legacy_try(self, depth: int) -> str:
+        """Gives a value or the like of one caught, with values waiting below it."""
+        rng = self._rng
+        results, waiting = self._some_types(2), self._some_types(2)
+        handlers = [
+            f"catch {tag} {self._set_all(types)} {self._rethrow(depth - 1)} {self._all(results, 1)}"
+            for tag, types in rng.sample(list(_TAGS.items()), rng.randrange(4))
+        ]
+        if rng.random() < 0.5:
+            handlers.append(f"catch_all {self._rethrow(depth - 1)} {self._all(results, 1)}")
+        return f"""
+          {self._all(waiting, depth)}
+          try (result {_types(results)})
+            {self._throwing(depth)} {self._all(results, depth)}
+          {" ".join(handlers)} end
+          {self._set_all((*waiting, *results))}"""
+
+    def _delegate(self, depth: int) -> str:
+        """To the try around it, or past that one."""
+        waiting = self._some_types(2)
+        inner = f"try {self._throwing(depth)} delegate {self._rng.randrange(2)}"
+        return f"""
+          {self._all(waiting, depth)}
+          (block try {inner} catch_all {self._rethrow(depth - 1)} end)
+          {self._set_all(waiting)}"""

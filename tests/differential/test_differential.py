@@ -1,4 +1,4 @@
-"""Random modules in every mode, with safepoints and in wasmtime: the same 200 in every run.
+"""Random modules in every mode, with safepoints and in wasmtime: the same 220 in every run.
 
 Any other number, from any seed: ``python -m tests.differential --count 20000 --seed 1``.
 """
@@ -14,7 +14,7 @@ from tests.differential.variants import USUAL
 
 # How many of each, and how many at least that something can be compared of: what a mutation
 # brings in is at times more than the engine has, and such seeds are passed over.
-COUNTS = {"smith": (100, 95), "mutate": (20, 15), "table": (80, 80)}
+COUNTS = {"smith": (100, 95), "mutate": (20, 15), "table": (80, 80), "legacy": (20, 20)}
 CHUNK = 20
 FEATURES = common_features(USUAL)
 

@@ -16,6 +16,7 @@ from wasinn_runtime.spec.features import ALL_FEATURES, FEATURES_2_0
 from wasinn_runtime.spec.types import ValType
 
 _MODULES = 150
+_LEGACY = COMPARABLE | {"legacy-exceptions"}
 
 
 @cache
@@ -46,6 +47,13 @@ def _names() -> frozenset[str]:
 )
 def test_there_is(name: str) -> None:
     assert name in _names()
+
+
+@pytest.mark.parametrize("name", ["try", "catch", "catch_all", "delegate", "rethrow", "throw"])
+def test_there_is_of_the_exceptions_before(name: str) -> None:
+    modules = [decode(table_module(seed, _LEGACY), "legacy", ALL_FEATURES) for seed in range(20)]
+    bodies = [decode_body(module, n) for module in modules for n in range(len(module.code))]
+    assert name in {row.name for body in bodies for row, _, _ in body.instructions}
 
 
 def test_memories_are_several_and_of_both_address_types() -> None:
