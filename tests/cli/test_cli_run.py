@@ -166,6 +166,37 @@ def test_keyboard_interrupt(wasinn: Wasinn, wat: Wat) -> None:
     assert (process.returncode, out, err) == (130, b"", b"wasinn: interrupted\n")
 
 
+@pytest.mark.parametrize("after_s", [0.06, 0.12, 0.18, 0.24])
+def test_keyboard_interrupt_while_starting(wasinn: Wasinn, wat: Wat, after_s: float) -> None:
+    process = wasinn.start(wat(LOOP))
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    # Python itself takes some moments to begin, and nobody can answer for it.
+    if b"wasinn_host" in err or process.returncode == 130:
+        assert (process.returncode, out, err) == (130, b"", b"wasinn: interrupted\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["run --no-cache --mode llvm-jit", "compile -o {}"])
+def test_keyboard_interrupt_while_compiling(wasinn: Wasinn, tmp_path: Path, how: str) -> None:
+    """LLVM takes several seconds for this guest, and can not be asked to stop."""
+    process = wasinn.start(*how.format(tmp_path / "guest.aot").split(), RUST)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, b"", b"wasinn: interrupted\n")
+    assert time.monotonic() - began < 2.5
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_memory_limit_stops_growth(wasinn: Wasinn, wat: Wat) -> None:
     module = wat(
         """(module (memory (export "memory") 1) (func (export "grow") (param i32) (result i32)

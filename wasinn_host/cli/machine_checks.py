@@ -20,6 +20,8 @@ DISTRIBUTION = "wasinn-host"
 _PYTHONS = ((3, 11), (3, 13))
 _MACHINES = ("x86_64", "aarch64")
 _ADDRESS_SPACE_BYTES = 8 << 30
+# The interpreters and some guests.
+_CACHE_BYTES = 32 << 20
 
 # (module (func (export "quotient") (param i32 i32) (result i32) (i32.div_u ...)))
 _PROBE = (
@@ -172,6 +174,14 @@ def _cache(name: str) -> Finding:
         )
     status = os.statvfs(directory)
     free = status.f_bavail * status.f_frsize
+    if free < _CACHE_BYTES:
+        return Finding(
+            name,
+            "note",
+            f"{directory} has {free / 1e6:.1f} MB free: compiled code may find no room",
+            "make room, or name another directory in WASINN_CACHE_DIR",
+            {**data, "free_bytes": free},
+        )
     found = f"{directory}, {free / 1e9:.1f} GB free"
     return Finding(name, "ok", found, data={**data, "free_bytes": free})
 

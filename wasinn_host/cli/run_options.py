@@ -213,7 +213,9 @@ def _no_cache(options: RunOptions, text: str) -> None:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("--mode", "MODE", f"How to run it: {', '.join(MODES)}.", _mode),
+    Option(
+        "--mode", "MODE", f"How to run it: {', '.join(MODES)}; {DEFAULT_MODE} by default.", _mode
+    ),
     Option(
         "--validate",
         "WHEN",

@@ -132,10 +132,12 @@ class CodeCache:
                 file.write(_MAGIC + hashlib.sha256(key.encode() + content).digest())
                 file.write(content)
             os.replace(temporary, self.directory / key)
-        except OSError as error:
-            _note("not cached: %s", error)
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+            if not isinstance(error, OSError):
+                raise
+            _note("not cached: %s", error)
             return
         self._prune()
 

@@ -35,9 +35,17 @@ def load_handlers(
     """
 
     def write_ir() -> str:
-        print("wasinn: making the interpreter, once for this machine ...", file=sys.stderr)
+        often = "once for this machine" if engine.cache else "for this run only, without a cache"
+        print(f"wasinn: making the interpreter, {often} ...", file=sys.stderr)
         return unit()
 
+    is_new = not has_handlers(engine, kind)
     image = engine.image(kind, [], write_ir, HANDLER_LEVEL, exports)
+    if is_new and engine.cache and not has_handlers(engine, kind):
+        print(
+            f"wasinn: the interpreter could not be kept in {engine.cache.directory}, so that the "
+            "next run makes it again; `wasinn doctor` says more",
+            file=sys.stderr,
+        )
     # What handlers call beside what compiled code does.
     return load(image, runtime_imports() | {"wasinn_catch": core().addresses["wasinn_catch"]})

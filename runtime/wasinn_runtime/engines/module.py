@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
@@ -30,6 +31,7 @@ class Module:
         name: what to call it in messages.
 
     Raises:
+        UsageError: text was given, or an AOT file.
         Malformed: the bytes are not a module.
         Invalid: it breaks a validation rule.
     """
@@ -37,6 +39,11 @@ class Module:
     def __init__(
         self, engine: Engine, data: bytes | bytearray | memoryview, name: str = "<module>"
     ) -> None:
+        if isinstance(cast("object", data), str):
+            raise UsageError(
+                "expected a module's bytes, got text: Module.from_file reads a file; tools such as "
+                "wasm-tools turn the text format into bytes"
+            )
         content = bytes(data)
         if is_aot(content):
             # Native code: nobody who expects a sandboxed module may run it by accident.

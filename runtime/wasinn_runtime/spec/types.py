@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, final
 from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wasinn_runtime.spec.type_groups import Definition
 
 __all__ = [
@@ -209,15 +211,15 @@ class FuncType:
 
     def __init__(
         self,
-        params: tuple[ValType, ...] = (),
-        results: tuple[ValType, ...] = (),
+        params: Iterable[ValType] = (),
+        results: Iterable[ValType] = (),
         definition: Definition | None = None,
     ) -> None:
-        self.params = params
-        self.results = results
+        self.params = tuple(params)
+        self.results = tuple(results)
         self.definition = definition
         # Types hash by identity; of a recursive type the parts are not there yet.
-        self._hash = hash((params, results)) if definition is None else hash(definition)
+        self._hash = hash((self.params, self.results)) if definition is None else hash(definition)
 
     def __eq__(self, other: object) -> bool:
         if self is other:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from wasinn_host.cli.ctrl_c import ends_at_once
 from wasinn_host.cli.help import Command
 from wasinn_host.cli.module_file import read_module
 from wasinn_host.cli.talk import put, safe, say
@@ -104,7 +105,8 @@ def compile(
     began = time.perf_counter()
     with _progress() as tell:
         options = AotOptions(target, cpu, opt_level, jobs, migratable=migratable)
-        made = compile_image(data, file, options, tell)
+        with ends_at_once():
+            made = compile_image(data, file, options, tell)
         wrote = time.perf_counter()
         _write(path, made.image)
     ended = time.perf_counter()
@@ -147,15 +149,17 @@ def _write(path: Path, image: bytearray) -> None:
         with open(path, "wb") as file:
             file.write(image)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
         with open(temporary, "xb") as file:
             file.write(image)
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wasinn_host.cli import status
+from wasinn_host.cli.ctrl_c import ends_at_once
 from wasinn_host.cli.module_file import read_module
 from wasinn_host.cli.run_options import RunOptions, parse
 from wasinn_host.cli.talk import put, safe, say
@@ -43,7 +44,8 @@ def run(words: Sequence[str]) -> int:
         backend_options=options.nn_options,
         backend_routes=options.nn_backends,
     )
-    module = _load(host, options)
+    with ends_at_once():
+        module = _load(host, options)
     values = _values(module, options)
     _prepare_models(host, module, options)
     if sys.stdout is not None:
