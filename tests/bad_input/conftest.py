@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import SOURCES, Wasinn, Wat
+from tests.conftest import Give
 from wasinn_host.host import Host
 from wasinn_runtime import Config
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, interpreter: Give) -> Path:
     """A cache of this session's own."""
-    return tmp_path_factory.mktemp("bad-input-cache")
+    return interpreter(tmp_path_factory.mktemp("bad-input-cache"))
 
 
 @pytest.fixture(scope="session")

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command_line import ROOT, SOURCES, Inside, Wasinn, Wat
+from tests.conftest import Give
 
 
 @pytest.fixture(scope="session")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache_dir(tmp_path_factory: pytest.TempPathFactory, interpreter: Give) -> Path:
     """One cache for all tests of a run, not the user's: guests are compiled once."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent
     directory = base / "wasinn-cache"
-    directory.mkdir(exist_ok=True)
-    return directory
+    return interpreter(directory)
 
 
 @pytest.fixture(scope="session")

@@ -311,7 +311,9 @@ def test_invoke_with_bad_words(
 
 
 def test_traces_go_to_standard_error(wasinn: Wasinn) -> None:
-    ran = wasinn("run", "--trace=wasi,decode", "--trace", "validate,compile", HELLO, "x")
+    ran = wasinn(
+        "run", "--mode=llvm-jit", "--trace=wasi,decode", "--trace", "validate,compile", HELLO, "x"
+    )
     assert (ran.status, ran.out) == (0, "Hello from WebAssembly\nargument: x\n")
     lines = ran.err.splitlines()
     head = re.escape(HELLO)

@@ -74,12 +74,6 @@ def everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wasinn_runtime.engines.kept._WORTH_S", 0.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def interpreter() -> None:
-    """Have this process's interpreter come from the user's cache, not made for an empty one."""
-    results(load(None, "fast-interp"))
-
-
 def load(directory: Path | None, mode: str, data: bytes = WASM) -> Module:
     return Module(Engine(Config(mode=mode, cache_dir=directory)), data)
 
