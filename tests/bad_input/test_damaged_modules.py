@@ -207,5 +207,6 @@ def test_damaged_examples_through_the_command(wasinn: Wasinn, path: Path, tmp_pa
         assert 0 <= ran.status <= 134, ran
         assert "internal error" not in ran.err
         if ran.status == 125:
-            assert f"\nwasinn: {file}:" in "\n" + ran.err, ran.err
-            assert ran.err.count("wasinn: ") == 1
+            # The guest may have written before: a function is validated when it is first called.
+            [told] = ran.err.split("wasinn: ")[1:]
+            assert str(file) in told.splitlines()[0], ran.err
