@@ -39,6 +39,7 @@ from wasinn_runtime import (
     WasinnError,
 )
 from wasinn_runtime.engines.aot_format import is_aot
+from wasinn_runtime.errors import ValueRangeError
 
 # Bytes that mean something nearly everywhere: small numbers, types, blocks, ends, LEB128 edges.
 TELLING = bytes.fromhex("00 01 02 03 04 05 0b 0c 0d 0e 0f 10 11 1a 1b 20 21 22 23 24 28 36 3f 40")
@@ -106,8 +107,8 @@ def imports(engine: Engine, store: Store, module: Module) -> Linker:
     return linker
 
 
-_ZEROS = {ValType.I32: 0, ValType.I64: 0, ValType.F32: 0.0, ValType.F64: 0.0}
-_THREES = {ValType.I32: 3, ValType.I64: 3, ValType.F32: 3.0, ValType.F64: 3.0}
+_ZEROS = {ValType.I32: 0, ValType.I64: 0, ValType.F32: 0.0, ValType.F64: 0.0, ValType.V128: 0}
+_THREES = {ValType.I32: 3, ValType.I64: 3, ValType.F32: 3.0, ValType.F64: 3.0, ValType.V128: 3}
 
 
 def run(engine: Engine, data: bytes) -> str:
@@ -139,6 +140,8 @@ def run(engine: Engine, data: bytes) -> str:
 def _call(function: Func) -> None:
     try:
         function(*[_THREES.get(ty) for ty in function.type.params])
+    except ValueRangeError:  # damage can ask for a reference that is not null
+        assert any(ty not in _THREES for ty in function.type.params)
     except Interrupted:
         raise
     except Trap as error:

@@ -151,7 +151,7 @@ class _Child:
                 raise EOFError
             process, is_new = self._process, self._process is None
             if process is None:
-                process = self._process = start(_PROGRAM)
+                process = self._process = start(_PROGRAM, quiet=True)
         assert process.stdin is not None
         assert process.stdout is not None
         if is_new:

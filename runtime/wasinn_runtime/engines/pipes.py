@@ -21,8 +21,13 @@ _FRAME = struct.Struct("<IQ")
 _SET_DEATH_SIGNAL = 1  # prctl
 
 
-def start(program: str) -> subprocess.Popen[bytes]:
+def start(program: str, *, quiet: bool = False) -> subprocess.Popen[bytes]:
     """Run a program of ours in a Python of its own; its input and output are pipes.
+
+    Args:
+        program: Python source.
+        quiet: whether what it writes to standard error goes nowhere: nobody asked for it, and how
+            it fails is nobody's concern, unless ``WASINN_DEBUG=1`` says so.
 
     Raises:
         UsageError: this process does not know its Python.
@@ -35,6 +40,7 @@ def start(program: str) -> subprocess.Popen[bytes]:
         [sys.executable, "-P", "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL if quiet and os.environ.get("WASINN_DEBUG") != "1" else None,
         env={**os.environ, "PYTHONPATH": path},
     )
 
