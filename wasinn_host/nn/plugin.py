@@ -38,6 +38,7 @@ __all__ = [
     "ExecutionContext",
     "Graph",
     "ModelSource",
+    "Quantization",
     "Target",
     "Tensor",
     "TensorSpec",
@@ -108,6 +109,14 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """How a tensor's integers stand for numbers: ``number = scale * (integer - zero_point)``."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
 class TensorSpec:
     """What a graph says about one of its inputs or outputs.
 
@@ -116,12 +125,15 @@ class TensorSpec:
         type: element type, or None when WASI-NN has no such type (``native_type`` says which).
         shape: sizes, None where any size goes; the whole is None when even the rank is open.
         native_type: the model format's own word for the element type, for messages.
+        quantization: of a tensor of integers that stand for other numbers, the same for all of
+            them; None where the elements are what they say.
     """
 
     name: str
     type: TensorType | None
     shape: tuple[int | None, ...] | None
     native_type: str = ""
+    quantization: Quantization | None = None
 
     def check(self, tensor: Tensor, index: int) -> None:
         """Refuses a tensor that does not fit, before any library sees it.
