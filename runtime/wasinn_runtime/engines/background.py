@@ -23,12 +23,12 @@ from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.aot import image_key
 from wasinn_runtime.engines.cache import CodeCache
 from wasinn_runtime.engines.compile import module_key
-from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import LimitExceeded, UsageError, WasinnError
 from wasinn_runtime.lower.groups import group_unit
 from wasinn_runtime.lower.loop_entry import Loop
 from wasinn_runtime.lower.outline import ENTRIES_SYMBOL, escaping_functions, layout_of
 from wasinn_runtime.machine.native import when_gone
+from wasinn_runtime.pipes import close, receive, send, serving, start
 from wasinn_runtime.valid.function import OperandTypes
 from wasinn_runtime.valid.validate import valid_body
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
-from wasinn_runtime.engines.pipes import close, receive, send, serving, start
 from wasinn_runtime.errors import (
     Internal,
     Invalid,
@@ -25,6 +24,7 @@ from wasinn_runtime.errors import (
     WasinnError,
 )
 from wasinn_runtime.lower.units import Part
+from wasinn_runtime.pipes import close, receive, send, serving, start
 from wasinn_runtime.valid.validate import validate
 
 if TYPE_CHECKING:

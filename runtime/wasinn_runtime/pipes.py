@@ -1,4 +1,4 @@
-"""Processes of our own that compile, and the messages to and from them."""
+"""Processes of our own, for what must not happen in this one, and the messages to them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def start(program: str, *, quiet: bool = False) -> subprocess.Popen[bytes]:
         UsageError: this process does not know its Python.
     """
     if not sys.executable:
-        raise UsageError("this process does not know its Python, so it compiles with one job only")
+        raise UsageError("this process does not know its Python, so it can not start another one")
     # Where this process found its modules, and nowhere else: not the working directory.
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
     return subprocess.Popen(
