@@ -76,6 +76,7 @@ GUESTS = {
     guest.name: guest
     for guest in (
         Guest("hello", ("hello.c",), 20_000, "-Os"),
+        Guest("npu-plugin", ("score.c",), 40_000, "-Os"),
         Guest("rust-files", ("main.rs",), 300_000),
         Guest(
             "semantic-search",

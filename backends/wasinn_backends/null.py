@@ -10,6 +10,7 @@ is a JSON object such as ``{"fault": "compute", "delay_s": 0.5}``.
 from __future__ import annotations
 
 import json
+import struct
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from wasinn_host.nn.plugin import (
     ExecutionContext,
     Graph,
     ModelSource,
+    Sample,
     Target,
     Tensor,
     TensorSpec,
+    TensorType,
     WasiNnError,
 )
 
@@ -109,6 +112,13 @@ class NullBackend(Backend):
             plan = _Plan.parse(settings, plan)
         plan.fail("load")
         return _NullGraph(plan)
+
+    def samples(self) -> Sequence[Sample]:
+        tensors = (
+            Tensor(TensorType.U8, (3,), memoryview(b"abc")),
+            Tensor(TensorType.I32, (1, 2), memoryview(struct.pack("<2i", 3, -4))),
+        )
+        return (Sample("null", (b"{}",), tensors, tensors),)
 
 
 class _NullGraph(Graph):

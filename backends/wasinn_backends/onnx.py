@@ -25,6 +25,7 @@ from wasinn_host.nn.plugin import (
     ExecutionContext,
     Graph,
     ModelSource,
+    Sample,
     Target,
     Tensor,
     TensorSpec,
@@ -54,6 +55,12 @@ _ORT_TYPES: Final = {
     "tensor(int32)": TensorType.I32,
     "tensor(int64)": TensorType.I64,
 }
+
+# y = x + x, floats of shape [n, 3], operator set 13.
+_DOUBLE: Final = (
+    b'\x08\x08:>\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x00Z\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n'
+    b"\x02\x08\x03b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x03B\x04\n\x00\x10\r"
+)
 
 _OPTIMIZATION: Final = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -139,11 +146,23 @@ class OnnxBackend(Backend):
                 enable_fallback=0,  # it would print to stdout, which is the guest's
                 read_config_from_model=0,  # the host's options rule, not the model's
             )
+            # Kept by ONNX Runtime's Python side for the fallback that is off, all of the model.
+            session._model_bytes = None
+            return _OnnxGraph(session)
+        except UnicodeDecodeError as error:  # of what a damaged model calls its inputs
+            raise WasiNnError(
+                ErrorKind.INVALID_ENCODING, f"the model has a name that is not UTF-8: {error}"
+            ) from error
         except Exception as error:
             raise _mapped(error, LOAD_ERRORS, "loading") from error
-        # Kept by ONNX Runtime's Python side for the fallback that is off: as large as the model.
-        session._model_bytes = None
-        return _OnnxGraph(session)
+
+    def samples(self) -> Sequence[Sample]:
+        x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
+        given, doubled = (
+            Tensor(TensorType.F32, x.shape, array.reshape(-1).view(np.uint8).data)
+            for array in (x, x + x)
+        )
+        return (Sample("onnx", (_DOUBLE,), (given,), (doubled,)),)
 
     def _session_options(self) -> Any:
         options = ort.SessionOptions()

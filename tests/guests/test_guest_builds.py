@@ -60,7 +60,7 @@ def test_prebuilt_tells_nothing_about_the_machine_it_was_built_on(name: str) -> 
 def test_prebuilt_imports(name: str) -> None:
     text = wasm_tools("print", str(build.GUESTS[name].prebuilt))
     modules = set(re.findall(r'\(import "([^"]*)"', text))
-    neural = {"wasi_ephemeral_nn"} if name == "semantic-search" else set()
+    neural = {"wasi_ephemeral_nn"} if name in ("npu-plugin", "semantic-search") else set()
     assert modules == {"wasi_snapshot_preview1"} | neural
 
 
@@ -91,6 +91,7 @@ SAMPLES = {
         Sample(["--write", "work/file", "text", "--read", "work/file", "--exit", "7"]),
         Sample(["--read", "nowhere"]),
     ),
+    "npu-plugin": (Sample(["--help"]), Sample(["none", "1"]), Sample(["none", "256"]), Sample([])),
     "rust-files": (
         Sample(["files", "work"]),
         Sample(["args", "one", "two words"]),

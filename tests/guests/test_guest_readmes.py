@@ -19,6 +19,7 @@ ROOT = EXAMPLES.parent
 # Exit status of the last command, and something that standard output must hold.
 EXPECTED = {
     "hello": (3, "Hello from WebAssembly\nargument: one\nargument: two\nNAME=you\n# hello\n"),
+    "npu-plugin": (0, "17 passed, 1 skipped\n205 255 255\n"),
     "rust-files": (0, "gone: true\n1 3 one\n2 3 two\n2 lines\n"),
     "semantic-search": (0, "Leaves use sunlight, water and carbon dioxide to make sugar."),
 }
@@ -41,7 +42,15 @@ def test_readme_commands(name: str, minilm: ResolvedModel, tmp_path: Path) -> No
     tool.parent.mkdir()
     tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wasinn_host.cli "$@"\n')
     tool.chmod(0o755)
-    packages = [ROOT, ROOT / "runtime", ROOT / "backends", ROOT / "models"]
+    # Into a folder of its own, and without fetching the host that the plugin needs: it is here.
+    site = tmp_path / "site"
+    pip = tool.with_name("pip")
+    pip.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -m pip "$@" --quiet --no-deps --target "{site}"\n'
+    )
+    pip.chmod(0o755)
+    tool.with_name("python").symlink_to(sys.executable)
+    packages = [site, ROOT, ROOT / "runtime", ROOT / "backends", ROOT / "models"]
     done = subprocess.run(
         ["/bin/sh", "-c", commands(name)],
         cwd=work,

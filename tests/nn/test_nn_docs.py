@@ -24,6 +24,7 @@ from wasinn_host.nn import (
 )
 from wasinn_host.nn.errors import WITX_ERRNO
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "npu-plugin"
 DOCS = Path(__file__).parents[2] / "docs"
 GUIDE = (DOCS / "adding-a-backend.md").read_text(encoding="utf-8")
 PAGE = (DOCS / "wasi-nn.md").read_text(encoding="utf-8")
@@ -81,6 +82,11 @@ def test_the_guides_plugin_refuses_wrong_models(installed: Path) -> None:
     graphs.preload(PreloadSpec.parse(f"short:npu8:npu:{installed / 'short.npu'}"))
     assert guest.load_by_name(b"short") == 2
     assert "2 x 3 weights" in guest.error()
+
+
+def test_the_guides_plugin_is_the_example() -> None:
+    assert _block("python") == (EXAMPLE / "npu_backend.py").read_text(encoding="utf-8")
+    assert _block("toml") == (EXAMPLE / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_the_guides_plugin_is_short() -> None:

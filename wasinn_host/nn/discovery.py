@@ -26,8 +26,9 @@ from typing import Final
 from wasinn_host.nn.checks import check_backend_class, check_devices, check_graph
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSource, Target
+from wasinn_runtime.errors import UsageError
 
-__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "near"]
+__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "located", "near"]
 
 ENTRY_POINT_GROUP: Final = "wasinn.backends"
 _OWN_DISTRIBUTION: Final = "wasinn-host"
@@ -294,6 +295,21 @@ class BackendRegistry:
             f"no backend for encoding {encoding}; {near(encoding, known)}"
             + (f"\nbroken plugins:{''.join(broken)}" if broken else ""),
         )
+
+
+def located(name: str) -> str:
+    """Where the class of an installed plugin is, as ``module:class``; it is not imported.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    reports = [plugin.report for plugin in _installed_plugins()]
+    for report in reports:
+        if report.name == name:
+            return report.location
+    raise UsageError(
+        f"no backend plugin is named {name}; {near(name, [report.name for report in reports])}"
+    )
 
 
 def near(word: str, known: Sequence[str]) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "Graph",
     "ModelSource",
     "Quantization",
+    "Sample",
     "Target",
     "Tensor",
     "TensorSpec",
@@ -247,6 +248,26 @@ class ModelSource:
         return tuple(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A small model and a computation whose result is known, for the conformance kit.
+
+    Attributes:
+        encoding: one of the backend's encodings.
+        parts: the model, as a guest would give it.
+        inputs: one tensor for each input.
+        outputs: what they must give, one tensor for each output.
+        tolerance: how far a float may be from what it must be, as a part of the larger of 1 and
+            the expected number; integers must be equal.
+    """
+
+    encoding: str
+    parts: tuple[bytes, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    tolerance: float = 1e-5
+
+
 class Backend(ABC):
     """Loads graphs of some encodings onto some devices. One object serves the whole host.
 
@@ -286,6 +307,10 @@ class Backend(ABC):
                 model that can not or must not run here, ``too_large`` when memory is short.
                 Any other exception becomes ``runtime_error``.
         """
+
+    def samples(self) -> Sequence[Sample]:
+        """Small models that this backend can run, for ``wasinn backends check``."""
+        return ()
 
     def close(self) -> None:  # noqa: B027  (an optional hook, not a forgotten body)
         """Frees what the backend holds. Its graphs are closed before."""

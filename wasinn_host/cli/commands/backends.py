@@ -1,15 +1,21 @@
-"""``wasinn backends``: the plugins that run models. Finding them is ``wasinn_host.nn``'s work."""
+"""``wasinn backends``: the plugins that run models. ``wasinn_host.nn`` finds and checks them."""
 
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
-from wasinn_host.cli.help import Command
+from wasinn_host.cli import status
+from wasinn_host.cli.help import Command, Group
 from wasinn_host.cli.talk import colour, put, safe
 from wasinn_host.nn import BackendRegistry, PluginReport
+
+if TYPE_CHECKING:
+    from wasinn_host.nn.conformance import CheckResult, Model
 
 __all__ = ["backends"]
 
@@ -63,15 +69,19 @@ def _lines(report: PluginReport) -> Iterator[str]:
         yield safe(f"  option     {report.name}.{name}: {meaning}")
 
 
-@click.command(
-    cls=Command,
+@click.group(
+    cls=Group,
     help="List the backend plugins: where each comes from, the encodings and devices it offers, "
-    "its options for --nn-option, and for a broken one the reason.",
-    examples=("wasinn backends", "wasinn backends --json"),
+    "its options for --nn-option, and for a broken one the reason. Or check one.",
+    examples=("wasinn backends", "wasinn backends --json", "wasinn backends check onnx"),
+    invoke_without_command=True,
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead.")
-def backends(as_json: bool) -> int:
+@click.pass_context
+def backends(context: click.Context, as_json: bool) -> int:
     """Prints what is there."""
+    if context.invoked_subcommand is not None:
+        return 0
     registry = BackendRegistry()
     try:
         reports = registry.report()
@@ -87,3 +97,101 @@ def backends(as_json: bool) -> int:
     finally:
         registry.close()
     return 0
+
+
+@backends.command(
+    "check",
+    cls=Command,
+    help="Check that a backend plugin keeps the contract: lifecycle, tensors, errors, threads, "
+    "cancelling, leaks, damaged models. It runs in a process of its own, with the models that it "
+    "brings and those that are named here. Ends with 1 if a check failed.",
+    examples=("wasinn backends check onnx", "wasinn backends check null --json"),
+)
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--model",
+    "models",
+    metavar="ENCODING:PATH[,PATH...]",
+    multiple=True,
+    help="A model to check with as well, in as many files as it has parts.",
+)
+@click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="For the backend.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1),
+    default=120.0,
+    show_default=True,
+    help="How long one check may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead.")
+def check(
+    name: str, models: tuple[str, ...], options: tuple[str, ...], timeout: float, as_json: bool
+) -> int:
+    """Prints a line for each check, as they are done."""
+    from wasinn_host.nn.conformance import Outcome, check_backend, checks_by_name
+    from wasinn_host.nn.discovery import located
+
+    location = located(name)
+    given = dict(_option(text) for text in options)
+    wide = max(map(len, checks_by_name()))
+    results = []
+    for result in check_backend(
+        location, options=given, models=[_model(text) for text in models], timeout_s=timeout
+    ):
+        results.append(result)
+        if not as_json:
+            put(_check_line(result, wide))
+    counts = Counter(result.outcome for result in results)
+    if as_json:
+        import json
+
+        document = {"schema": "wasinn-conformance-1", "backend": name, "location": location}
+        checks = [{**_fields(result), "seconds": round(result.seconds, 3)} for result in results]
+        put(json.dumps({**document, "checks": checks}, indent=2) + "\n")
+    else:
+        told = ", ".join(f"{counts[o]} {o.value}" for o in Outcome if counts[o])
+        put(f"{safe(name)}: {told}\n")
+    return status.NOT_READY if counts[Outcome.FAILED] else 0
+
+
+def _option(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.UsageError(f"--option {text}: expected KEY=VALUE, for example threads=2")
+    return key, value
+
+
+def _model(text: str) -> Model:
+    from pathlib import Path
+
+    from wasinn_host.nn.conformance import Model
+
+    encoding, colon, paths = text.partition(":")
+    if not encoding or not colon or not paths:
+        raise click.UsageError(
+            f"--model {text}: expected ENCODING:PATH, for example onnx:model.onnx"
+        )
+    return Model(encoding, tuple(map(Path, paths.split(","))))
+
+
+def _fields(result: CheckResult) -> dict[str, object]:
+    return {
+        "name": result.name,
+        "means": result.means,
+        "outcome": result.outcome.value,
+        "why": result.why or None,
+    }
+
+
+_COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
+
+
+def _check_line(result: CheckResult, wide: int) -> str:
+    word = result.outcome.value
+    lines = [f"{result.name:<{wide}}  {colour(word, _COLOURS[word])}"]
+    if word == "failed":
+        lines.append(f"  must hold  {result.means}")
+    if result.why:
+        lines.append(f"  why        {safe(result.why)}")
+    return "\n".join(lines) + "\n"
