@@ -291,6 +291,8 @@ class Host:
         nn_limits: what each guest may use of WASI-NN; None for the defaults.
         backend_options: options of backend plugins, by plugin name.
         backend_routes: for each encoding, the name of the only plugin to ask.
+        isolate_backends: whether each backend runs in a process of its own, so that a fault in a
+            model or a driver does not reach this one.
     """
 
     def __init__(
@@ -300,11 +302,13 @@ class Host:
         nn_limits: NnLimits | None = None,
         backend_options: Mapping[str, Mapping[str, str]] | None = None,
         backend_routes: Mapping[str, str] | None = None,
+        isolate_backends: bool = False,
     ) -> None:
         self.engine = Engine(config)
         self.nn_limits = nn_limits
         self._backend_options = backend_options
         self._backend_routes = backend_routes
+        self._isolate_backends = isolate_backends
         self._definitions: list[Callable[[Linker], None]] = []
         self._lock = threading.Lock()
         self._graphs: GraphRegistry | None = None
@@ -317,7 +321,11 @@ class Host:
         with self._lock:
             if self._graphs is None:
                 self._graphs = GraphRegistry(
-                    BackendRegistry(options=self._backend_options, routes=self._backend_routes)
+                    BackendRegistry(
+                        options=self._backend_options,
+                        routes=self._backend_routes,
+                        isolate=self._isolate_backends,
+                    )
                 )
             return self._graphs
 

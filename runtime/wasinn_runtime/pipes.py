@@ -21,11 +21,21 @@ _FRAME = struct.Struct("<IQ")
 _SET_DEATH_SIGNAL = 1  # prctl
 
 
-def start(program: str, *, quiet: bool = False) -> subprocess.Popen[bytes]:
-    """Run a program of ours in a Python of its own; its input and output are pipes.
+def start(
+    program: str,
+    *,
+    quiet: bool = False,
+    stdin: int = subprocess.PIPE,
+    stdout: int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Run a program of ours in a Python of its own.
+
+    It is killed when the thread that called this ends.
 
     Args:
         program: Python source.
+        stdin: what it reads, a pipe unless told otherwise.
+        stdout: what it writes to, likewise.
         quiet: whether what it writes to standard error goes nowhere: nobody asked for it, and how
             it fails is nobody's concern, unless ``WASINN_DEBUG=1`` says so.
 
@@ -38,8 +48,8 @@ def start(program: str, *, quiet: bool = False) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path if entry)
     return subprocess.Popen(
         [sys.executable, "-P", "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdin=stdin,
+        stdout=stdout,
         stderr=subprocess.DEVNULL if quiet and os.environ.get("WASINN_DEBUG") != "1" else None,
         env={**os.environ, "PYTHONPATH": path},
     )

@@ -421,3 +421,15 @@ def test_a_guest_that_fails_for_want_of_a_model(wasinn: Wasinn, wat: Wat) -> Non
     ran = wasinn(guest)
     assert ran.status == 8
     assert "its last failing WASI-NN call: not_found: no graph is named 'sentences'" in ran.err
+
+
+def test_a_backend_in_a_process_of_its_own(wasinn: Wasinn, tmp_path: Path) -> None:
+    guest = ROOT / "examples" / "npu-plugin" / "npu-plugin.wasm"
+    model = tmp_path / "model"
+    model.write_bytes(b"{}")
+    words = ("run", "--nn-isolate", "--nn-preload", f"echo:null:cpu:{model}")
+    ran = wasinn(*words, guest, "echo", "1", "2")
+    assert (ran.status, ran.out, ran.err) == (0, "1 2\n", "")
+    ran = wasinn(*words, "--nn-option", "null.fault=load", guest, "echo", "1")
+    assert ran.status == 125
+    assert "ZeroDivisionError: null backend: fault on demand in load" in ran.err

@@ -47,6 +47,7 @@ class RunOptions:
         preloads: ``NAME:ENCODING:TARGET:PATH``, or names of stored models.
         nn_backends: for an encoding, the name of the only backend plugin to ask.
         nn_options: for each backend plugin's name, its options.
+        nn_isolate: whether each backend runs in a process of its own.
         timeout_s: seconds of wall time, or None.
         max_memory_bytes: most that each linear memory may grow to, or None.
         invoke: the export to call instead of ``_start``, or None.
@@ -65,6 +66,7 @@ class RunOptions:
         self.preloads: list[str] = []
         self.nn_backends: dict[str, str] = {}
         self.nn_options: dict[str, dict[str, str]] = {}
+        self.nn_isolate = False
         self.timeout_s: float | None = None
         self.max_memory_bytes: int | None = None
         self.invoke: str | None = None
@@ -175,6 +177,10 @@ def _nn_option(options: RunOptions, text: str) -> None:
     options.nn_options.setdefault(plugin, {})[name] = value
 
 
+def _nn_isolate(options: RunOptions, _text: str) -> None:
+    options.nn_isolate = True
+
+
 def _timeout(options: RunOptions, text: str) -> None:
     try:
         seconds = float(text)
@@ -257,6 +263,12 @@ OPTIONS: tuple[Option, ...] = (
         "An option of a backend plugin; `wasinn backends` lists them.",
         _nn_option,
         repeatable=True,
+    ),
+    Option(
+        "--nn-isolate",
+        "",
+        "Run each backend in a process of its own, out of reach of what goes wrong in it.",
+        _nn_isolate,
     ),
     Option("--timeout", "SECONDS", "Stop the guest after that long.", _timeout),
     Option(

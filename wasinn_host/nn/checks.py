@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wasinn_host.nn.errors import PluginError
+from wasinn_host.nn.errors import PluginError, near
 from wasinn_host.nn.plugin import API_VERSION, Backend, Device, ExecutionContext, Graph, Target
 
 if TYPE_CHECKING:
     import inspect
+    from collections.abc import Mapping
 
-__all__ = ["check_backend_class", "check_context", "check_devices", "check_graph"]
+__all__ = [
+    "check_backend_class",
+    "check_context",
+    "check_devices",
+    "check_graph",
+    "check_option_names",
+]
 
 _CHECKED_METHODS: dict[type, tuple[str, ...]] = {
     Backend: ("__init__", "devices", "load", "close"),
@@ -61,6 +68,17 @@ def check_backend_class(candidate: object, who: str) -> type[Backend]:
         )
     _check_methods(candidate, Backend, who)
     return candidate
+
+
+def check_option_names(cls: type[Backend], options: Mapping[str, str], who: str) -> None:
+    """Accepts the user's options for a backend if it knows their names.
+
+    Raises:
+        PluginError: names the unknown one, and what there is.
+    """
+    for name in options:
+        if name not in cls.options:
+            raise PluginError(f"{who}: unknown option {name}; {near(name, sorted(cls.options))}")
 
 
 def check_devices(devices: object, who: str) -> tuple[Device, ...]:

@@ -23,12 +23,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from wasinn_host.nn.checks import check_backend_class, check_devices, check_graph
-from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
+from wasinn_host.nn.checks import (
+    check_backend_class,
+    check_devices,
+    check_graph,
+    check_option_names,
+)
+from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError, near
 from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSource, Target
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "located", "near"]
+__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "located"]
 
 ENTRY_POINT_GROUP: Final = "wasinn.backends"
 _OWN_DISTRIBUTION: Final = "wasinn-host"
@@ -80,6 +85,9 @@ class LoadedGraph:
     who: str
 
 
+_Opened = tuple[Backend, frozenset[str], tuple[Device, ...]]
+
+
 class _Plugin:
     """A found plugin; the backend object is made on first use and then kept."""
 
@@ -90,7 +98,7 @@ class _Plugin:
         self._load = load
         self._lock = threading.Lock()
 
-    def open(self, options: Mapping[str, str]) -> Backend | None:
+    def open(self, options: Mapping[str, str], is_isolated: bool) -> Backend | None:
         """The backend; None when it is broken, and then the report says why.
 
         The first call imports, checks and makes it. Others that need the same plugin wait for
@@ -98,24 +106,16 @@ class _Plugin:
         """
         with self._lock:
             if not self._tried and not self.report.error:
-                self._make(options)
+                self._make(options, is_isolated)
                 self._tried = True
             return self.backend
 
-    def _make(self, options: Mapping[str, str]) -> None:
+    def _make(self, options: Mapping[str, str], is_isolated: bool) -> None:
         who = self.report.who
-        path_before = list(sys.path)
         try:
-            # stdout belongs to the guest: what a plugin prints while it is imported goes to stderr.
-            with contextlib.redirect_stdout(sys.stderr):
-                loaded = self._load()
-                if sys.path != path_before:
-                    sys.path[:] = path_before
-                    raise PluginError(f"{who}: changes sys.path when it is imported")
-                cls = check_backend_class(loaded, who)
-                _check_options(cls, options, who)
-                backend = cls(options)
-                devices = check_devices(backend.devices(), who)
+            backend, encodings, devices = (
+                self._elsewhere(options) if is_isolated else self._here(options)
+            )
         except PluginError as error:
             self.report = replace(self.report, error=error.message)
         except WasiNnError as error:  # a value of the options that the backend refuses
@@ -126,9 +126,27 @@ class _Plugin:
             self.report = replace(self.report, error=f"{who}: {_one_line(error)}")
         else:
             self.backend = backend
-            self.report = replace(
-                self.report, encodings=tuple(sorted(cls.encodings)), devices=devices
-            )
+            self.report = replace(self.report, encodings=tuple(sorted(encodings)), devices=devices)
+
+    def _here(self, options: Mapping[str, str]) -> _Opened:
+        who = self.report.who
+        path_before = list(sys.path)
+        # stdout belongs to the guest: what a plugin prints while it is imported goes to stderr.
+        with contextlib.redirect_stdout(sys.stderr):
+            loaded = self._load()
+            if sys.path != path_before:
+                sys.path[:] = path_before
+                raise PluginError(f"{who}: changes sys.path when it is imported")
+            cls = check_backend_class(loaded, who)
+            check_option_names(cls, options, who)
+            backend = cls(options)
+            return backend, cls.encodings, check_devices(backend.devices(), who)
+
+    def _elsewhere(self, options: Mapping[str, str]) -> _Opened:
+        from wasinn_host.nn.isolation import IsolatedBackend
+
+        backend = IsolatedBackend(self.report.location, options, self.report.who)
+        return backend, backend.encodings, tuple(backend.devices())
 
 
 class BackendRegistry:
@@ -138,6 +156,7 @@ class BackendRegistry:
         options: for each plugin's name, the user's options for it.
         routes: for each encoding, the name of the only plugin to ask.
         discover: whether to look for installed plugins; `add` works either way.
+        isolate: whether each backend runs in a process of its own, see `wasinn_host.nn.isolation`.
     """
 
     def __init__(
@@ -146,10 +165,12 @@ class BackendRegistry:
         options: Mapping[str, Mapping[str, str]] | None = None,
         routes: Mapping[str, str] | None = None,
         discover: bool = True,
+        isolate: bool = False,
     ) -> None:
         self._options = dict(options or {})
         self._routes = dict(routes or {})
         self._discover = discover
+        self._isolate = isolate
         self._plugins: list[_Plugin] | None = None
         self._added: list[_Plugin] = []
         self._lock = threading.Lock()
@@ -226,7 +247,7 @@ class BackendRegistry:
         return [*self._added, *(p for p in self._plugins if p.report.name not in added)]
 
     def _open(self, plugin: _Plugin) -> Backend | None:
-        return plugin.open(self._options.get(plugin.report.name, {}))
+        return plugin.open(self._options.get(plugin.report.name, {}), self._isolate)
 
     def _find(self, encoding: str, target: Target) -> tuple[_Plugin, Backend, Device]:
         asked: list[_Plugin] = []
@@ -310,21 +331,6 @@ def located(name: str) -> str:
     raise UsageError(
         f"no backend plugin is named {name}; {near(name, [report.name for report in reports])}"
     )
-
-
-def near(word: str, known: Sequence[str]) -> str:
-    """The part of a message that helps after an unknown word."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, known, n=3)
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{hint}there is: {', '.join(known) or 'nothing'}"
-
-
-def _check_options(cls: type[Backend], options: Mapping[str, str], who: str) -> None:
-    for name in options:
-        if name not in cls.options:
-            raise PluginError(f"{who}: unknown option {name}; {near(name, sorted(cls.options))}")
 
 
 def _installed_plugins() -> list[_Plugin]:

@@ -12,13 +12,13 @@ only the witx column exists so far, others are added here and nowhere else.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from wasinn_runtime.errors import WasinnError
 
-__all__ = ["WITX_ERRNO", "ErrorKind", "OutputTooSmall", "PluginError", "WasiNnError"]
+__all__ = ["WITX_ERRNO", "ErrorKind", "OutputTooSmall", "PluginError", "WasiNnError", "near"]
 
 
 class ErrorKind(enum.Enum):
@@ -93,3 +93,12 @@ class PluginError(WasiNnError):
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorKind.RUNTIME_ERROR, message)
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """The part of a message that helps after an unknown word."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, known, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}there is: {', '.join(known) or 'nothing'}"

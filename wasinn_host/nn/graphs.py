@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wasinn_host.nn.discovery import BackendRegistry, LoadedGraph, near
-from wasinn_host.nn.errors import ErrorKind, WasiNnError
+from wasinn_host.nn.discovery import BackendRegistry, LoadedGraph
+from wasinn_host.nn.errors import ErrorKind, WasiNnError, near
 from wasinn_host.nn.plugin import ENCODINGS, Graph, ModelSource, Target
 from wasinn_host.nn.sniff import sniff_encoding
 from wasinn_runtime.errors import UsageError

@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> int:
         Config(mode=options.mode, validate=options.validate, cache=options.cache),
         backend_options=options.nn_options,
         backend_routes=options.nn_backends,
+        isolate_backends=options.nn_isolate,
     )
     with ends_at_once():
         module = _load(host, options)
