@@ -45,20 +45,21 @@ def run(words: Sequence[str]) -> int:
         backend_routes=options.nn_backends,
         isolate_backends=options.nn_isolate,
     )
-    with ends_at_once():
-        module = _load(host, options)
-    values = _values(module, options)
-    _prepare_models(host, module, options)
-    if sys.stdout is not None:
-        sys.stdout.flush()
-    # A guest whose output nobody reads ends as any other program does.
-    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    gc.freeze()
-    gc.enable()
-    try:
-        return _run(host, module, options, values)
-    finally:
-        signal.signal(signal.SIGPIPE, before)
+    with host:
+        with ends_at_once():
+            module = _load(host, options)
+        values = _values(module, options)
+        _prepare_models(host, module, options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        # A guest whose output nobody reads ends as any other program does.
+        before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        gc.freeze()
+        gc.enable()
+        try:
+            return _run(host, module, options, values)
+        finally:
+            signal.signal(signal.SIGPIPE, before)
 
 
 def _load(host: Host, options: RunOptions) -> Module:
