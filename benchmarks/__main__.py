@@ -115,13 +115,14 @@ def everything(rounds: int, json_path: Path | None, strict: bool, readme: bool) 
 def build(names: tuple[str, ...]) -> None:
     """Rebuild the committed .wasm files (takes the ziglang package)."""
     from benchmarks.hostcall import build_hostcall
+    from benchmarks.nn_calls import build_nn_calls
 
     for kernel in kernels_named(names):
         build_wasm(kernel)
         click.echo(f"{kernel.wasm.name}: {kernel.wasm.stat().st_size} bytes")
     if not names:
-        callout = build_hostcall()
-        click.echo(f"{callout.name}: {callout.stat().st_size} bytes")
+        for callout in (build_hostcall(), build_nn_calls()):
+            click.echo(f"{callout.name}: {callout.stat().st_size} bytes")
 
 
 def main() -> None:

@@ -133,6 +133,13 @@ def _nn(request: Request) -> Result:
     return measure_nn(max(request.rounds, 11), 1)
 
 
+def _nn_calls(request: Request) -> Result:
+    from benchmarks.nn_calls import nn_calls_table
+
+    say("nn calls")
+    return nn_calls_table(request.rounds)
+
+
 TABLES: tuple[TableOf, ...] = (
     TableOf("kernels", "llvm-jit and aot against native code, wasmtime, WAMR.", _kernels, True),
     TableOf("modes", "Every mode and every peer over native code.", _modes, True),
@@ -146,4 +153,5 @@ TABLES: tuple[TableOf, ...] = (
     TableOf("startup", "`wasinn run hello.wasm` against a wasmtime script.", _startup),
     TableOf("demo", "`make demo` when everything it needs is there.", _demo),
     TableOf("nn", "MiniLM through guest and WASI-NN, against a bare session.", _nn),
+    TableOf("nn-calls", "WASI-NN's own cost, without and with isolation.", _nn_calls),
 )

@@ -12,7 +12,7 @@ import wasmtime
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import aot, fast_jit, hostcall, idle
+from benchmarks import aot, fast_jit, hostcall, idle, nn_calls
 from benchmarks.catalogue import KERNELS
 from benchmarks.errors import BenchmarkError
 from benchmarks.field import Fields
@@ -41,6 +41,16 @@ def test_hostcall() -> None:
     assert rows["ctypes callback"][-1] == "0.000 us"
     assert {f"wasinn, {mode}" for mode in MODES} < set(rows)
     assert len(result.bars) == 1
+
+
+def test_nn_calls() -> None:
+    result = nn_calls.nn_calls_table(rounds=1, small=10, large=1)
+    assert [row[:2] for row in result.table.rows] == [
+        (size, way)
+        for size in ("1 KiB", "16384 KiB")
+        for way in ("backend in this process", "backend in its own", "two copies")
+    ]
+    assert len(result.bars) == 4
 
 
 def test_idle() -> None:

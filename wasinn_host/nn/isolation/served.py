@@ -226,6 +226,7 @@ class _ServedContext:
         assert self.context is not None
         index = message["index"]
         tensor = self.context.get_output(index)
+        self._output_count = max(self._output_count, index + 1)
         size = tensor.data.nbytes
         memory = self._outputs.get(index)
         descriptors = []
