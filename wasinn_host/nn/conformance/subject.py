@@ -24,18 +24,10 @@ from wasinn_host.nn.plugin import (
     TensorSpec,
     TensorType,
 )
+from wasinn_host.nn.tensors import STRUCT_FORMATS, difference
 
-__all__ = ["CheckFailed", "CheckSkipped", "Subject", "numbers", "refused", "rotated", "same"]
+__all__ = ["CheckFailed", "CheckSkipped", "Subject", "refused", "rotated", "same"]
 
-_FORMATS: Final = {
-    TensorType.F16: "e",
-    TensorType.F32: "f",
-    TensorType.F64: "d",
-    TensorType.U8: "B",
-    TensorType.I32: "i",
-    TensorType.I64: "q",
-}
-_FLOATS: Final = {TensorType.F16, TensorType.F32, TensorType.F64, TensorType.BF16}
 # What two runs of one computation may differ by: threads may add in another order.
 _REPEATABLE: Final = 1e-4
 
@@ -146,7 +138,7 @@ def _made_up(index: int, spec: TensorSpec) -> Tensor:
     if spec.type is TensorType.BF16:
         data = b"".join(b"\x80\x3f" if value else b"\0\0" for value in values)
     else:
-        data = struct.pack(f"<{count}{_FORMATS[spec.type]}", *values)
+        data = struct.pack(f"<{count}{STRUCT_FORMATS[spec.type]}", *values)
     return Tensor(spec.type, shape, memoryview(data))
 
 
@@ -193,36 +185,15 @@ def _copied(tensor: object, index: int) -> Tensor:
     return replace(tensor, data=memoryview(bytes(data)))
 
 
-def numbers(tensor: Tensor) -> Sequence[float]:
-    """The elements."""
-    if tensor.type is TensorType.BF16:
-        halves = struct.iter_unpack("<2s", tensor.data)
-        return [struct.unpack("<f", b"\0\0" + half)[0] for (half,) in halves]
-    size = tensor.type.size_bytes
-    return struct.unpack(f"<{tensor.data.nbytes // size}{_FORMATS[tensor.type]}", tensor.data)
-
-
 def same(got: Sequence[Tensor], want: Sequence[Tensor], tolerance: float, doing: str) -> None:
     """Whether tensors are equal, as far as floats can be.
 
     Raises:
         CheckFailed: says which element of which output differs.
     """
-    for index, (g, w) in enumerate(zip(got, want, strict=True)):
-        if g.type is not w.type or g.shape != w.shape:
-            raise CheckFailed(
-                f"{doing}: output {index}: expected {w.type.value} {list(w.shape)}, "
-                f"got {g.type.value} {list(g.shape)}"
-            )
-        if g.data == w.data:
-            continue
-        slack = tolerance if g.type in _FLOATS else 0.0
-        for at, (a, b) in enumerate(zip(numbers(g), numbers(w), strict=True)):
-            # Written so that a NaN is no match for a number.
-            if not (abs(a - b) <= slack * max(1.0, abs(b)) or (a != a and b != b)):
-                raise CheckFailed(
-                    f"{doing}: output {index}, element {at}: expected {b:.9g}, got {a:.9g}"
-                )
+    for index, (one, other) in enumerate(zip(got, want, strict=True)):
+        if why := difference(one, other, tolerance):
+            raise CheckFailed(f"{doing}: output {index}: {why}")
 
 
 def rotated(tensor: Tensor, by: int) -> Tensor:
