@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -151,6 +153,33 @@ def test_tables_too(build: Build) -> None:
     assert exports.call(4) == 6
     with pytest.raises(Trap, match="out of bounds table access"):
         exports.fill(1, -1)
+
+
+# In a process of its own: any other test may have brought a type that declares a supertype.
+MISMATCH = """
+import sys
+from pathlib import Path
+import wasmtime
+from wasinn_runtime import Config, Engine, Instance, Module, Store, Trap
+engine = Engine(Config(mode=sys.argv[1], cache_dir=Path(sys.argv[2])))
+exports = Instance(Store(engine), Module(engine, wasmtime.wat2wasm(sys.argv[3]))).exports
+for function in (exports.call, exports.tail):
+    try:
+        function(1)
+    except Trap as trap:
+        print(trap.code)
+"""
+
+
+def test_another_type_where_no_type_declares_a_supertype(engine: Engine) -> None:
+    wat = """(module (table i64 2 funcref) (elem (i64.const 1) $f)
+      (func $f (result i32) (i32.const 6))
+      (func (export "call") (param i64) (call_indirect (local.get 0)))
+      (func (export "tail") (param i64) (return_call_indirect (local.get 0))))"""
+    mode, cache = engine.config.mode, str(engine.config.cache_dir)
+    command = [sys.executable, "-c", MISMATCH, mode, cache, wat]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stdout) == (0, 2 * "indirect call type mismatch\n"), found
 
 
 def test_a_memory_of_32_bits_is_another_type(engine: Engine, store: Store) -> None:

@@ -7,7 +7,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.needs import needs
-from wasinn_runtime import Engine, Func, FuncType, Instance, Store, Trap, UsageError, ValType
+from wasinn_runtime import (
+    Engine,
+    Func,
+    FuncType,
+    Instance,
+    LimitExceeded,
+    Store,
+    Trap,
+    UsageError,
+    ValType,
+)
 
 Build = Callable[..., Instance]
 
@@ -78,6 +88,18 @@ def test_indirect_calls_of_declared_subtypes(build: Build) -> None:
         exports.as_wide(2)
     with pytest.raises(Trap, match="indirect call type mismatch"):
         exports.as_narrow(0)
+
+
+def test_types_have_numbers_that_generated_code_can_look_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that declare nothing: calls by a declared type look at their supertypes."""
+    before = engine.signature(FuncType((ValType.F32,) * 77))
+    monkeypatch.setattr("wasinn_runtime.engines.engine._MOST_NUMBERED", 1)
+    for _ in range(2):
+        with pytest.raises(LimitExceeded, match="function types are in use"):
+            engine.signature(FuncType((ValType.F32,) * 78))
+    assert engine.signature(FuncType((ValType.F32,) * 77)) == before
 
 
 def test_tables_begin_with_what_their_expression_says(build: Build) -> None:

@@ -64,7 +64,7 @@ class Config:
 
 _signatures: dict[FuncType, int] = {}
 _types_by_number: list[FuncType] = []
-# Of those with a definition of their own, whose supertypes generated code may look up.
+# Generated code may look up the supertype of each.
 _MOST_NUMBERED = 1 << 22
 _trampolines: dict[FuncType, Trampolines] = {}
 _lock = threading.RLock()
@@ -100,8 +100,10 @@ class Engine:
             with _lock:
                 number = _signatures.get(ty)
                 if number is None:
+                    number = len(_types_by_number) + 1
+                    if number >= _MOST_NUMBERED:
+                        raise LimitExceeded(f"{number:,} function types are in use in this process")
                     _types_by_number.append(ty)
-                    number = len(_types_by_number)
                     if ty.definition is not None:
                         self._note_supertype(number, above)
                     _signatures[ty] = number
@@ -109,8 +111,6 @@ class Engine:
 
     def _note_supertype(self, number: int, above: int) -> None:
         """Let generated code find the type that a type declares to be a subtype of."""
-        if number >= _MOST_NUMBERED:
-            raise LimitExceeded(f"{number:,} function types are in use in this process")
         place = ctypes.c_uint64.from_address(self.core.addresses["wasinn_supertypes"])
         if not place.value:
             place.value = reserve(8 * _MOST_NUMBERED, writable=True)

@@ -529,7 +529,10 @@ entry:
 next:
   %at = phi i64 [ %type, %entry ], [ %above, %up ]
   %same = icmp eq i64 %at, %wanted
-  br i1 %same, label %yes, label %up
+  br i1 %same, label %yes, label %other
+other: ; there is no table before the first type that declares anything
+  %plain = icmp eq ptr %table, null
+  br i1 %plain, label %no, label %up
 up:
   %above_p = getelementptr i64, ptr %table, i64 %at
   %above = load i64, ptr %above_p
