@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from wasinn_runtime.abi.layout import ABI_VERSION
 from wasinn_runtime.binary.code import Body, decode_body
@@ -37,6 +38,9 @@ from wasinn_runtime.lower.units import Part, module_unit
 from wasinn_runtime.spec.features import ALL_FEATURES
 from wasinn_runtime.valid.function import OperandTypes
 from wasinn_runtime.valid.validate import validate, validate_function, validate_sections
+
+if TYPE_CHECKING:
+    from wasinn_runtime.engines.llvm import Target
 
 __all__ = ["STAGES", "AotOptions", "Compiled", "Progress", "compile_image", "object_of_part"]
 
@@ -156,18 +160,7 @@ def compile_image(
     total = parsed.code_bytes
     parts = _parts(parsed, options.jobs, clock)
     if len(parts) == 1:
-        objects = [
-            object_of_part(
-                parsed,
-                None,
-                target,
-                options.opt_level,
-                options.verify_ir,
-                options.migratable,
-                clock.add,
-                tell,
-            )
-        ]
+        objects = [object_of_part(parsed, None, target, options, clock.add, tell)]
     else:
         from wasinn_runtime.engines.parallel import compile_parts
 
@@ -239,10 +232,8 @@ def _parts(parsed: ParsedModule, jobs: int, clock: _Clock) -> list[Part]:
 def object_of_part(
     parsed: ParsedModule,
     part: Part | None,
-    target: object,
-    opt_level: int,
-    verify_ir: bool,
-    migratable: bool,
+    target: Target,
+    options: AotOptions,
     stage: Callable[[str, float], None],
     tell: Progress = _tell_nobody,
 ) -> bytes:
@@ -250,17 +241,16 @@ def object_of_part(
 
     Args:
         part: which; None for the whole module.
-        target: an ``llvm.Target``.
-        opt_level, verify_ir, migratable: see ``AotOptions``.
+        target: what LLVM compiles for.
+        options: how; which target they name and how many processes there are does not matter.
         stage: told of each stage that ends, with its seconds.
         tell: told how far it is.
 
     Raises:
         Malformed, Invalid: why it is not a module.
     """
-    from wasinn_runtime.engines.llvm import Target, to_object
+    from wasinn_runtime.engines.llvm import to_object
 
-    assert isinstance(target, Target)
     machine = target.triple.partition("-")[0]
     clock = _Clock()
     total = parsed.code_bytes
@@ -269,7 +259,7 @@ def object_of_part(
         validate_sections(parsed)
         clock.add("validate", time.perf_counter() - began)
         bodies = _valid_bodies(parsed, part, clock, tell, total)
-        operands = partial(OperandTypes, parsed) if migratable else None
+        operands = partial(OperandTypes, parsed) if options.migratable else None
         text = module_unit(parsed, bodies, part, machine, operands)
     except Invalid:
         if part is None:
@@ -286,7 +276,7 @@ def object_of_part(
             tell("generate", total, total)
         stage(name, seconds)
 
-    return to_object(text, target, opt_level, verify_ir, llvm_stage)
+    return to_object(text, target, options.opt_level, options.verify_ir, llvm_stage)
 
 
 def _valid_bodies(

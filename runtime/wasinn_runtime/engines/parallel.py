@@ -87,9 +87,11 @@ class _Team:
             "name": parsed.where,
             "features": sorted(parsed.features),
             "target": asdict(target),
-            "opt_level": options.opt_level,
-            "verify_ir": options.verify_ir,
-            "migratable": options.migratable,
+            "options": {
+                "opt_level": options.opt_level,
+                "verify_ir": options.verify_ir,
+                "migratable": options.migratable,
+            },
         }
         self.jobs = min(options.jobs, len(parts))
         self.stage, self.tell = stage, tell
@@ -221,13 +223,13 @@ def _revived(message: _Message) -> WasinnError:
 def serve() -> None:
     """Compile parts as they come, until the input ends."""
     source, sink = serving()
-    from wasinn_runtime.engines.aot_compile import object_of_part
+    from wasinn_runtime.engines.aot_compile import AotOptions, object_of_part
     from wasinn_runtime.engines.llvm import Target
 
     try:
         hello, data = receive(source)
         parsed = decode(data, hello["name"], frozenset(hello["features"]))
-        target = Target(**hello["target"])
+        target, options = Target(**hello["target"]), AotOptions(**hello["options"])
         while True:
             message, _ = receive(source)
             seconds: list[tuple[str, float]] = []
@@ -236,9 +238,7 @@ def serve() -> None:
                     parsed,
                     _as_part(message),
                     target,
-                    hello["opt_level"],
-                    hello["verify_ir"],
-                    hello["migratable"],
+                    options,
                     lambda name, spent: seconds.append((name, spent)),  # noqa: B023
                 )
             except WasinnError as error:
