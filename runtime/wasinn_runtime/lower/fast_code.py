@@ -48,9 +48,8 @@ from wasinn_runtime.spec.types import FuncType, ValType
 
 __all__ = ["FAMILIES", "FAR", "REST", "Block", "Family", "Try", "Walk"]
 
-# Entries below zero: in the register of a class, the second cell of a vector, and constants from
-# _CONSTANTS down. From zero on: the offset of a slot.
-_IN_REGISTER = (-1, -2, -3, -4)
+# Entries below zero: in the register of a class (-1 to -4), the second cell of a vector, and
+# constants from _CONSTANTS down. From zero on: the offset of a slot.
 REST = -9
 _CONSTANTS = -16
 _NOTHING = -1  # of rs, rp
