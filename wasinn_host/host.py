@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         WasiEphemeralNn,
         WasiNnError,
     )
+    from wasinn_host.nn.batching import Batching
+    from wasinn_host.nn.metrics import NnMetrics
     from wasinn_host.wasi import StdinSource, StdoutTarget
 
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
@@ -293,6 +295,8 @@ class Host:
         backend_routes: for each encoding, the name of the only plugin to ask.
         isolate_backends: whether each backend runs in a process of its own, so that a fault in a
             model or a driver does not reach this one.
+        batching: how computations of many guests on one graph become one; None for not at all.
+        metrics: what counts what guests ask of graphs, or None.
     """
 
     def __init__(
@@ -303,12 +307,16 @@ class Host:
         backend_options: Mapping[str, Mapping[str, str]] | None = None,
         backend_routes: Mapping[str, str] | None = None,
         isolate_backends: bool = False,
+        batching: Batching | None = None,
+        metrics: NnMetrics | None = None,
     ) -> None:
         self.engine = Engine(config)
         self.nn_limits = nn_limits
         self._backend_options = backend_options
         self._backend_routes = backend_routes
         self._isolate_backends = isolate_backends
+        self._batching = batching
+        self._metrics = metrics
         self._definitions: list[Callable[[Linker], None]] = []
         self._lock = threading.Lock()
         self._graphs: GraphRegistry | None = None
@@ -325,7 +333,9 @@ class Host:
                         options=self._backend_options,
                         routes=self._backend_routes,
                         isolate=self._isolate_backends,
-                    )
+                    ),
+                    batching=self._batching,
+                    metrics=self._metrics,
                 )
             return self._graphs
 

@@ -433,3 +433,20 @@ def test_a_backend_in_a_process_of_its_own(wasinn: Wasinn, tmp_path: Path) -> No
     ran = wasinn(*words, "--nn-option", "null.fault=load", guest, "echo", "1")
     assert ran.status == 125
     assert "ZeroDivisionError: null backend: fault on demand in load" in ran.err
+
+
+def test_metrics_and_batching(wasinn: Wasinn, tmp_path: Path) -> None:
+    guest = ROOT / "examples" / "npu-plugin" / "npu-plugin.wasm"
+    model, metrics = tmp_path / "model", tmp_path / "metrics"
+    model.write_bytes(b"{}")
+    words = ("--nn-preload", f"echo:null:cpu:{model}", "--nn-batch", "max=4,wait=1ms")
+    ran = wasinn("run", *words, "--nn-metrics", metrics, guest, "echo", "1", "2")
+    assert (ran.status, ran.out, ran.err) == (0, "1 2\n", "")
+    labels = 'backend="null",device="null",encoding="null",graph="echo"'
+    assert f'wasinn_nn_computes_total{{{labels},result="ok"}} 1.0\n' in metrics.read_text()
+    ran = wasinn("run", *words, "--nn-metrics", tmp_path / "no" / "m", guest, "echo", "1")
+    assert ran.status == 125
+    assert "No such file or directory" in ran.err
+    ran = wasinn("run", "--nn-batch", "max", guest)
+    assert (ran.status, ran.out) == (125, "")
+    assert "batching 'max': expected max=REQUESTS,wait=TIME" in ran.err

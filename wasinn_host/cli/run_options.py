@@ -11,11 +11,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from wasinn_host.wasi.config import Preopen
 from wasinn_runtime.engines.modes import DEFAULT_MODE, MODES
 from wasinn_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from wasinn_host.nn.batching import Batching
 
 __all__ = ["HELP_FLAGS", "OPTIONS", "TRACES", "Option", "RunOptions", "looks_like_option", "parse"]
 
@@ -48,6 +51,8 @@ class RunOptions:
         nn_backends: for an encoding, the name of the only backend plugin to ask.
         nn_options: for each backend plugin's name, its options.
         nn_isolate: whether each backend runs in a process of its own.
+        nn_batch: how computations on one graph become one, or None.
+        nn_metrics: the file that metrics are written to, or None.
         timeout_s: seconds of wall time, or None.
         max_memory_bytes: most that each linear memory may grow to, or None.
         invoke: the export to call instead of ``_start``, or None.
@@ -67,6 +72,8 @@ class RunOptions:
         self.nn_backends: dict[str, str] = {}
         self.nn_options: dict[str, dict[str, str]] = {}
         self.nn_isolate = False
+        self.nn_batch: Batching | None = None
+        self.nn_metrics: str | None = None
         self.timeout_s: float | None = None
         self.max_memory_bytes: int | None = None
         self.invoke: str | None = None
@@ -181,6 +188,18 @@ def _nn_isolate(options: RunOptions, _text: str) -> None:
     options.nn_isolate = True
 
 
+def _nn_batch(options: RunOptions, text: str) -> None:
+    from wasinn_host.nn.batching import Batching
+
+    options.nn_batch = Batching.parse(text)
+
+
+def _nn_metrics(options: RunOptions, text: str) -> None:
+    if not text:
+        raise UsageError("--nn-metrics: expected a file's name")
+    options.nn_metrics = text
+
+
 def _timeout(options: RunOptions, text: str) -> None:
     try:
         seconds = float(text)
@@ -269,6 +288,18 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "Run each backend in a process of its own, out of reach of what goes wrong in it.",
         _nn_isolate,
+    ),
+    Option(
+        "--nn-batch",
+        "max=REQUESTS,wait=TIME",
+        "Compute what several threads ask of one graph together, such as max=32,wait=2ms.",
+        _nn_batch,
+    ),
+    Option(
+        "--nn-metrics",
+        "FILE",
+        "Write what was asked of each graph: FILE.json as JSON, all else as Prometheus reads it.",
+        _nn_metrics,
     ),
     Option("--timeout", "SECONDS", "Stop the guest after that long.", _timeout),
     Option(

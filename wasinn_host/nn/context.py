@@ -14,7 +14,7 @@ from typing import NoReturn
 from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
 from wasinn_host.nn.checks import check_context
 from wasinn_host.nn.errors import ErrorKind, OutputTooSmall, WasiNnError
-from wasinn_host.nn.graphs import GraphRegistry, SharedGraph, load_model
+from wasinn_host.nn.graphs import GraphRegistry, SharedGraph
 from wasinn_host.nn.handles import CONTEXT_TAG, GRAPH_TAG, HandleTable, next_owner
 from wasinn_host.nn.limits import NnLimits
 from wasinn_host.nn.plugin import Cancellable, ExecutionContext, Graph, Target, Tensor
@@ -98,7 +98,7 @@ class NnContext:
             # One copy, and the only one: what is checked must be what is loaded, whatever other
             # threads of the guest write meanwhile.
             parts = tuple(bytes(view) for view in builders)
-            loaded = load_model(self._registry.backends, encoding, target, parts)
+            loaded = self._registry.load(encoding, target, parts)
         except BaseException:
             self._return_model_bytes(size)
             raise

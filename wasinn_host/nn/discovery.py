@@ -76,12 +76,14 @@ class LoadedGraph:
         graph: from the backend.
         encoding: what it was loaded as; never ``autodetect``.
         device: where it runs.
+        backend: the plugin's name.
         who: the plugin, as messages name it.
     """
 
     graph: Graph
     encoding: str
     device: Device
+    backend: str
     who: str
 
 
@@ -228,7 +230,7 @@ class BackendRegistry:
             raise WasiNnError(
                 ErrorKind.RUNTIME_ERROR, f"{who}: load() failed: {_one_line(error)}"
             ) from error
-        return LoadedGraph(graph, source.encoding, device, who)
+        return LoadedGraph(graph, source.encoding, device, plugin.report.name, who)
 
     def close(self) -> None:
         """Closes the backends that were made. Graphs must be closed before."""

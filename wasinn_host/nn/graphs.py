@@ -7,8 +7,9 @@ it is compared with the registered ones, whatever characters it has.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from wasinn_host.nn.discovery import BackendRegistry, LoadedGraph
@@ -19,6 +20,9 @@ from wasinn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from wasinn_host.nn.batching import Batching
+    from wasinn_host.nn.metrics import NnMetrics
 
 __all__ = ["AUTODETECT", "GraphRegistry", "PreloadSpec", "SharedGraph", "load_model"]
 
@@ -180,10 +184,20 @@ class GraphRegistry:
 
     Args:
         backends: who loads them; also used for models that guests bring themselves.
+        batching: how computations of many guests on one graph become one; None for not at all.
+        metrics: what counts them, or None.
     """
 
-    def __init__(self, backends: BackendRegistry) -> None:
+    def __init__(
+        self,
+        backends: BackendRegistry,
+        *,
+        batching: Batching | None = None,
+        metrics: NnMetrics | None = None,
+    ) -> None:
         self.backends = backends
+        self._batching = batching
+        self._metrics = metrics
         self._named: dict[str, _Named] = {}
         self._lock = threading.Lock()
 
@@ -221,7 +235,7 @@ class GraphRegistry:
             raise UsageError(f"named graph {name!r}: give either builders or paths")
         entry = _Named(encoding, target, tuple(builders), tuple(paths))
         if eager:
-            self._load(entry)
+            self._load(entry, name)
         with self._lock:
             if name not in self._named:
                 self._named[name] = entry
@@ -251,7 +265,7 @@ class GraphRegistry:
                 f"no graph is named {name[:80]!r}; {near(name[:80], self.names())}",
             )
         with entry.lock:
-            return (entry.shared or self._load(entry)).retain()
+            return (entry.shared or self._load(entry, name)).retain()
 
     def close(self) -> None:
         """Forgets all names. Graphs that guests still hold stay until those let go of them."""
@@ -263,9 +277,35 @@ class GraphRegistry:
                     entry.shared.release()
                     entry.shared = None
 
-    def _load(self, entry: _Named) -> SharedGraph:
-        loaded = load_model(
-            self.backends, entry.encoding, entry.target, entry.builders, entry.paths
-        )
+    def load(
+        self,
+        encoding: str,
+        target: Target,
+        builders: tuple[bytes, ...] = (),
+        paths: tuple[Path, ...] = (),
+        name: str = "",
+    ) -> LoadedGraph:
+        """Loads a model with what the host's user wants around it: batching, metrics.
+
+        Args:
+            encoding, target, builders, paths: as `load_model` takes them.
+            name: what guests call it; empty for a guest's own.
+
+        Raises:
+            WasiNnError: as `load_model`.
+        """
+        began = time.perf_counter()
+        loaded = load_model(self.backends, encoding, target, builders, paths)
+        if self._batching is not None:
+            from wasinn_host.nn.batching import batched
+
+            loaded = replace(loaded, graph=batched(loaded.graph, self._batching))
+        if self._metrics is not None:
+            seconds = time.perf_counter() - began
+            loaded = replace(loaded, graph=self._metrics.measured(loaded, name, seconds))
+        return loaded
+
+    def _load(self, entry: _Named, name: str) -> SharedGraph:
+        loaded = self.load(entry.encoding, entry.target, entry.builders, entry.paths, name)
         entry.shared = SharedGraph(loaded)
         return entry.shared

@@ -22,6 +22,7 @@ from wasinn_runtime.errors import GuestExit, Interrupted, LimitExceeded, Trap, U
 from wasinn_runtime.spec.types import FuncType
 
 if TYPE_CHECKING:
+    from wasinn_host.nn.metrics import NnMetrics
     from wasinn_models.progress import Progress
 
 __all__ = ["run"]
@@ -39,11 +40,14 @@ def run(words: Sequence[str]) -> int:
 
         put(help_text())
         return 0
+    metrics = _metrics(options)
     host = Host(
         Config(mode=options.mode, validate=options.validate, cache=options.cache),
         backend_options=options.nn_options,
         backend_routes=options.nn_backends,
         isolate_backends=options.nn_isolate,
+        batching=options.nn_batch,
+        metrics=metrics,
     )
     with host:
         with ends_at_once():
@@ -60,6 +64,8 @@ def run(words: Sequence[str]) -> int:
             return _run(host, module, options, values)
         finally:
             signal.signal(signal.SIGPIPE, before)
+            if metrics is not None and options.nn_metrics is not None:
+                metrics.write(options.nn_metrics)
 
 
 def _load(host: Host, options: RunOptions) -> Module:
@@ -162,6 +168,14 @@ def _print_results(module: Module, name: str, value: object) -> None:
     values = value if len(ty.results) > 1 and isinstance(value, tuple) else (value,)
     for result, one in zip(ty.results, values, strict=False):
         put(f"{shown(one, result)}\n")
+
+
+def _metrics(options: RunOptions) -> NnMetrics | None:
+    if options.nn_metrics is None:
+        return None
+    from wasinn_host.nn.metrics import NnMetrics
+
+    return NnMetrics()
 
 
 # --- models ---------------------------------------------------------------------------------------
