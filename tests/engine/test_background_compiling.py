@@ -94,3 +94,25 @@ def test_a_forked_process_compiles_for_itself() -> None:
         print(os.waitstatus_to_exitcode(status))
     """)
     assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+
+
+def test_code_that_another_version_makes_is_not_taken() -> None:
+    """One may be installed while this process runs: its children would import that one."""
+    done = run("""
+        import threading
+        from wasinn_runtime.engines import background
+
+        def is_compiling():
+            return any("background compiler" in t.name for t in threading.enumerate())
+
+        background.generator_digest = lambda: "of what was there before"
+        engine = Engine(Config(mode="auto", cache=False))
+        module = Module(engine, bytes.fromhex(sys.argv[1]))
+        exports = Instance(Store(engine), module, [tick]).exports
+        exports.sum(1_000_000)
+        end = time.monotonic() + 100
+        while is_compiling() and not module.code._compiled and time.monotonic() < end:
+            time.sleep(0.01)
+        print(is_compiling(), module.code._compiled, exports.sum(3))
+    """)
+    assert (done.returncode, done.stdout) == (0, "False set() 171\n"), done.stderr

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from wasinn_runtime.binary.decoder import decode
 from wasinn_runtime.binary.module import ParsedModule
 from wasinn_runtime.engines.aot import image_key
-from wasinn_runtime.engines.cache import CodeCache
+from wasinn_runtime.engines.cache import CodeCache, generator_digest
 from wasinn_runtime.engines.compile import module_key
 from wasinn_runtime.errors import LimitExceeded, UsageError, WasinnError
 from wasinn_runtime.lower.groups import group_unit
@@ -155,7 +155,7 @@ class _Child:
         assert process.stdin is not None
         assert process.stdout is not None
         if is_new:
-            send(process.stdin, self._hello, self._data)
+            send(process.stdin, self._hello | {"build": generator_digest()}, self._data)
         send(process.stdin, message, b"")
         answer, image = receive(process.stdout)
         return None if "error" in answer else image
@@ -206,6 +206,8 @@ def serve() -> None:
     target = host_target()
     with contextlib.suppress(EOFError, BrokenPipeError):
         hello, data = receive(source)
+        if hello["build"] != generator_digest():
+            return  # installed over the version that asks, whose code fits no other
         parsed = decode(data, hello["name"], frozenset(hello["features"]))
         compiler = _Compiler(parsed, target, hello["opt_level"])
         while True:
