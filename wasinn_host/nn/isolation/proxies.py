@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any, Final
 
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
-from wasinn_host.nn.isolation.wire import Connection, Disconnected
+from wasinn_host.nn.isolation.wire import Call, Connection, Disconnected, Message, TensorFields
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
@@ -118,8 +119,8 @@ class _Process:
             self._control.close()
             raise PluginError(f"{self._who}: its process did not start: {failure}") from failure
         try:
-            self._control.send(hello)
-            self.greeting, _ = self._control.receive()
+            self._control.send(Message(text=hello))
+            self.greeting = self._control.receive().text
         except Disconnected as error:
             raise PluginError(f"{self._who}: {self.ending()} while it was opened") from error
         if "error" in self.greeting:
@@ -162,7 +163,7 @@ class _Process:
         ours, theirs = Connection.pair()
         try:
             with theirs, self._control_lock:
-                self._control.send({}, [theirs.fileno()])
+                self._control.send(Message((Call.CONNECT,), {}, (theirs.fileno(),)))
         except BaseException:
             ours.close()
             raise
@@ -172,7 +173,7 @@ class _Process:
         """Asks for a context's computation to end. Never blocks."""
         if self._control_lock.acquire(blocking=False):
             try:
-                self._control.try_send({"cancel": number})
+                self._control.try_send(Message((Call.CANCEL, number)))
             finally:
                 self._control_lock.release()
 
@@ -202,24 +203,23 @@ class _Remote:
         except Disconnected as error:
             raise self._lost(error) from error
 
-    def call(
-        self, message: Mapping[str, Any], descriptors: Sequence[int] = ()
-    ) -> tuple[dict[str, Any], list[int]]:
-        """Has something done there.
+    def call(self, message: Message) -> Message:
+        """Has something done there; the answer.
 
         Raises:
             WasiNnError: what the backend raised; or ``runtime_error``, the process is gone.
         """
         try:
-            self._connection.send(message, descriptors)
-            answer, passed = self._connection.receive()
+            self._connection.send(message)
+            answer = self._connection.receive()
         except Disconnected as error:
             raise self._lost(error) from error
-        if "error" in answer:
-            for descriptor in passed:
-                SharedMemory.attach(descriptor).close()
-            raise WasiNnError(_kind(answer["error"]), str(answer.get("message")))
-        return answer, passed
+        text = answer.text
+        if "error" in text:
+            for descriptor in answer.descriptors:
+                os.close(descriptor)
+            raise WasiNnError(_kind(text["error"]), str(text.get("message")))
+        return answer
 
     @property
     def is_lost(self) -> bool:
@@ -293,29 +293,26 @@ class _IsolatedGraph(Graph):
             try:
                 if remote is not None:
                     with contextlib.suppress(_Lost):
-                        remote.call({"call": "close"})
+                        remote.call(Message((Call.CLOSE,)))
             finally:
                 if remote is not None:
                     remote.close()
                 self._free()
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> Mapping[str, Any]:
         if self._remote is not None:
             self._remote.close()
             self._remote = None
         remote = _Remote(self._backend.process(), self.who)
         try:
-            answer, _ = remote.call(
-                {
-                    "call": "load",
-                    "number": remote.number,
-                    "encoding": self._encoding,
-                    "device": self._device.id,
-                    "paths": self._paths,
-                    "sizes": self._sizes,
-                },
-                [part.fd for part in self._parts],
-            )
+            told = {
+                "encoding": self._encoding,
+                "device": self._device.id,
+                "paths": self._paths,
+            }
+            numbers = (Call.LOAD, remote.number, *self._sizes)
+            descriptors = [part.fd for part in self._parts]
+            answer = remote.call(Message(numbers, told, descriptors)).text
         except BaseException:
             remote.close()
             raise
@@ -329,12 +326,16 @@ class _IsolatedGraph(Graph):
 
 
 class _IsolatedContext(ExecutionContext):
-    """A context; a new one, without inputs, once its process was lost and an input is set."""
+    """A context; a new one, without inputs, once its process was lost and an input is set.
+
+    An input that fits what the graph says of it goes along with the next computation.
+    """
 
     def __init__(self, graph: _IsolatedGraph) -> None:
         self._graph = graph
         self._remote: _Remote | None = None
         self._inputs: dict[int, SharedMemory] = {}
+        self._pending: dict[int, TensorFields] = {}
         self._memories: dict[int, SharedMemory] = {}
         self._outputs: dict[int, Tensor] = {}
         self._cancelled_at: float | None = None
@@ -343,7 +344,7 @@ class _IsolatedContext(ExecutionContext):
         graph = self._graph.remote()
         remote = _Remote(graph.process, self._graph.who)
         try:
-            remote.call({"call": "context", "number": remote.number, "graph": graph.number})
+            remote.call(Message((Call.CREATE_CONTEXT, remote.number, graph.number)))
         except BaseException:
             remote.close()
             raise
@@ -353,52 +354,37 @@ class _IsolatedContext(ExecutionContext):
         if self._remote is None or self._remote.is_lost:
             self._forget()
             self.open()
+        specs = self._graph.inputs
+        says_enough = index < len(specs) and specs[index].shape is not None
+        if says_enough:
+            specs[index].check(tensor, index)
         size = tensor.data.nbytes
-        memory = self._inputs.get(index)
-        is_new = memory is None or memory.size_bytes < size
-        if is_new:
-            memory = SharedMemory.create(size)
-        assert memory is not None
-        try:
-            memory.view[:size] = tensor.data
-            self._call(
-                {
-                    "call": "set_input",
-                    "index": index,
-                    "type": tensor.type.value,
-                    "shape": tensor.shape,
-                    "size": size,
-                },
-                [memory.fd] if is_new else (),
-            )
-        except BaseException:
-            if is_new:
-                # The other side may have it already, and knows no other for this input.
+        memory, before = self._inputs.get(index), self._pending.get(index)
+        if memory is None or memory.size_bytes < size:
+            fields = TensorFields.of(index, tensor, True)
+            if memory is not None:
                 memory.close()
-                before = self._inputs.pop(index, None)
-                if before is not None:
-                    before.close()
-            raise
-        if is_new:
-            before = self._inputs.get(index)
-            if before is not None:
-                before.close()
-            self._inputs[index] = memory
+            memory = self._inputs[index] = SharedMemory.create(size)
+        else:
+            fields = TensorFields.of(index, tensor, before is not None and before.is_new)
+        memory.view[:size] = tensor.data
+        self._pending[index] = fields
+        if not says_enough:
+            # Only the backend can tell whether it is right.
+            self._call(Call.SET_INPUT, [self._pending.pop(index)])
 
     def compute(self) -> None:
         self._outputs.clear()
         self._cancelled_at = None
-        answer, passed = self._call({"call": "compute"})
-        descriptors = iter(passed)
-        for index, output in enumerate(answer["outputs"]):
-            if output:
-                self._outputs[index] = self._tensor(index, output, descriptors)
+        pending, self._pending = self._pending, {}
+        answer = self._call(Call.COMPUTE, [*pending.values()], len(pending))
+        self._take_outputs(answer)
 
     def get_output(self, index: int) -> Tensor:
         tensor = self._outputs.get(index)
         if tensor is None:
-            answer, passed = self._call({"call": "get_output", "index": index})
-            tensor = self._outputs[index] = self._tensor(index, answer, iter(passed))
+            self._take_outputs(self._call(Call.GET_OUTPUT, (), index))
+            tensor = self._outputs[index]
         return tensor
 
     def cancel(self) -> None:
@@ -417,20 +403,22 @@ class _IsolatedContext(ExecutionContext):
         try:
             if self._remote is not None:
                 with contextlib.suppress(_Lost):
-                    self._remote.call({"call": "close"})
+                    self._remote.call(Message((Call.CLOSE,)))
         finally:
             self._forget()
 
-    def _call(
-        self, message: Mapping[str, Any], descriptors: Sequence[int] = ()
-    ) -> tuple[dict[str, Any], list[int]]:
+    def _call(self, call: Call, tensors: Sequence[TensorFields], *numbers: int) -> Message:
         if self._remote is None:
             raise WasiNnError(
                 ErrorKind.RUNTIME_ERROR,
                 f"{self._graph.who}: the context went with its process; set its inputs again",
             )
+        told = [call, *numbers]
+        for tensor in tensors:
+            told += tensor.numbers()
+        passed = [self._inputs[tensor.index].fd for tensor in tensors if tensor.is_new]
         try:
-            return self._remote.call(message, descriptors)
+            return self._remote.call(Message(told, {}, passed))
         except _Lost:
             self._forget()
             raise
@@ -440,30 +428,37 @@ class _IsolatedContext(ExecutionContext):
         if remote is not None:
             remote.close()
         self._outputs.clear()
+        self._pending.clear()
         for memory in (*self._inputs.values(), *self._memories.values()):
             memory.close()
         self._inputs.clear()
         self._memories.clear()
 
-    def _tensor(self, index: int, told: Mapping[str, Any], descriptors: Any) -> Tensor:
-        """An output in shared memory; what the process says of it is not trusted."""
+    def _take_outputs(self, answer: Message) -> None:
+        """Outputs in shared memory; what the process says of them is not trusted."""
+        numbers, descriptors = iter(answer.numbers), iter(answer.descriptors)
         try:
-            if told["is_new"]:
-                memory = SharedMemory.attach(next(descriptors))
-                before = self._memories.pop(index, None)
-                if before is not None:
-                    before.close()
-                self._memories[index] = memory
-            memory = self._memories[index]
-            size = int(told["size"])
-            if not 0 <= size <= memory.size_bytes:
-                raise ValueError("an output larger than its memory")
-            shape = tuple(map(int, told["shape"]))
-            return Tensor(_TYPES[told["type"]], shape, memory.view[:size])
-        except (KeyError, TypeError, ValueError, StopIteration, OSError) as error:
+            for first in numbers:
+                told = TensorFields.read(itertools.chain((first,), numbers))
+                index = told.index
+                if told.is_new:
+                    memory = SharedMemory.attach(next(descriptors))
+                    before = self._memories.pop(index, None)
+                    if before is not None:
+                        before.close()
+                    self._memories[index] = memory
+                memory = self._memories[index]
+                if told.size_bytes > memory.size_bytes:
+                    raise ValueError("an output larger than its memory")
+                data = memory.view[: told.size_bytes]
+                self._outputs[index] = Tensor(told.type, told.shape, data)
+        except (KeyError, ValueError, StopIteration, OSError, Disconnected) as error:
             raise PluginError(
                 f"{self._graph.who}: its process answered what it must not: {error!r}"
             ) from error
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _filled(part: bytes) -> SharedMemory:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -21,7 +21,7 @@ from wasinn_host.nn.checks import (
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
-from wasinn_host.nn.isolation.wire import Connection, Disconnected
+from wasinn_host.nn.isolation.wire import Call, Connection, Disconnected, Message, TensorFields
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
@@ -30,7 +30,6 @@ from wasinn_host.nn.plugin import (
     ModelSource,
     Tensor,
     TensorSpec,
-    TensorType,
 )
 from wasinn_runtime.pipes import serving
 
@@ -39,9 +38,7 @@ __all__ = ["serve"]
 # Outputs that come with the answer to compute: a message takes so many descriptors only.
 _MOST_AT_ONCE = 32
 
-_TYPES = {tensor_type.value: tensor_type for tensor_type in TensorType}
-
-Answer = tuple[dict[str, Any], list[int]]
+Answering = Callable[[Iterator[int], Sequence[int]], Message]
 
 
 def serve() -> NoReturn:
@@ -50,15 +47,14 @@ def serve() -> NoReturn:
     control = Connection(socket.socket(fileno=os.dup(source.fileno())))
     sink.close()
     try:
-        hello, _ = control.receive()
-        served = _Served(hello)
-        control.send(served.greeting())
+        served = _Served(control.receive().text)
+        control.send(Message(text=served.greeting()))
         while True:
-            message, descriptors = control.receive()
-            if "cancel" in message:
-                served.cancel(message["cancel"])
+            message = control.receive()
+            if message.numbers[0] == Call.CANCEL:
+                served.cancel(message.numbers[1])
             else:
-                served.connect(Connection(socket.socket(fileno=descriptors[0])))
+                served.connect(Connection(socket.socket(fileno=message.descriptors[0])))
     except Disconnected:
         pass
     # Whatever still computes is of no use to anybody.
@@ -68,7 +64,7 @@ def serve() -> NoReturn:
 class _Served:
     """The backend, and the contexts that can be cancelled."""
 
-    def __init__(self, hello: dict[str, Any]) -> None:
+    def __init__(self, hello: Mapping[str, Any]) -> None:
         self._who = hello["who"]
         self._backend: Backend | None = None
         self._devices: dict[str, Device] = {}
@@ -106,70 +102,66 @@ class _Served:
 
     def _serve(self, connection: Connection) -> None:
         """One graph or context, from its first message to its last."""
-        with_calls: _ServedGraph | _ServedContext | None = None
+        served: _ServedGraph | _ServedContext | None = None
         try:
             while True:
-                message, descriptors = connection.receive()
+                message = connection.receive()
                 try:
-                    if with_calls is None:
-                        with_calls, answer = self._open(message, descriptors)
+                    if served is None:
+                        served, answer = self._open(message)
                     else:
-                        call: Callable[..., Answer] = with_calls.calls[message["call"]]
-                        answer = call(message, descriptors)
+                        numbers = iter(message.numbers)
+                        answer = served.calls[next(numbers)](numbers, message.descriptors)
                 except BaseException as error:
-                    answer = _told(error), []
-                connection.send(*answer)
+                    answer = Message(text=_told(error))
+                connection.send(answer)
         except Disconnected:
             pass
         finally:
-            if isinstance(with_calls, _ServedGraph):
-                self._graphs.pop(with_calls.number, None)
-            elif with_calls is not None:
-                self._contexts.pop(with_calls.number, None)
-            if with_calls is not None:
-                with_calls.close()
+            if isinstance(served, _ServedGraph):
+                self._graphs.pop(served.number, None)
+            elif served is not None:
+                self._contexts.pop(served.number, None)
+            if served is not None:
+                served.close()
             connection.close()
 
-    def _open(
-        self, message: dict[str, Any], descriptors: list[int]
-    ) -> tuple[_ServedGraph | _ServedContext, Answer]:
+    def _open(self, message: Message) -> tuple[_ServedGraph | _ServedContext, Message]:
         assert self._backend is not None
-        number = message["number"]
-        if message["call"] == "load":
-            parts = tuple(
-                _content(fd, size) for fd, size in zip(descriptors, message["sizes"], strict=True)
-            )
-            source = ModelSource(message["encoding"], parts, tuple(map(Path, message["paths"])))
-            device = self._devices[message["device"]]
-            graph = check_graph(self._backend.load(source, device), self._who)
-            self._graphs[number] = graph
-            answer = {
-                "inputs": [_spec(spec) for spec in graph.inputs],
-                "outputs": [_spec(spec) for spec in graph.outputs],
-            }
-            return _ServedGraph(number, graph), (answer, [])
-        graph = self._graphs[message["graph"]]
-        context = check_context(graph.create_context(), self._who)
-        served = _ServedContext(number, context, len(graph.outputs))
-        self._contexts[number] = served
-        return served, ({}, [])
+        call, number, *numbers = message.numbers
+        if call == Call.CREATE_CONTEXT:
+            graph = self._graphs[numbers[0]]
+            context = check_context(graph.create_context(), self._who)
+            served = _ServedContext(number, context, len(graph.outputs))
+            self._contexts[number] = served
+            return served, Message()
+        text = message.text
+        parts = tuple(map(_content, message.descriptors, numbers))
+        source = ModelSource(text["encoding"], parts, tuple(map(Path, text["paths"])))
+        graph = check_graph(self._backend.load(source, self._devices[text["device"]]), self._who)
+        self._graphs[number] = graph
+        answer = {
+            "inputs": [_spec(spec) for spec in graph.inputs],
+            "outputs": [_spec(spec) for spec in graph.outputs],
+        }
+        return _ServedGraph(number, graph), Message(text=answer)
 
 
 class _ServedGraph:
     def __init__(self, number: int, graph: Graph) -> None:
         self.number = number
-        self.graph: Graph | None = graph
-        self.calls: dict[str, Callable[..., Answer]] = {"close": self._close}
+        self._graph: Graph | None = graph
+        self.calls: dict[int, Answering] = {Call.CLOSE: self._close}
 
-    def _close(self, _message: dict[str, Any], _descriptors: list[int]) -> Answer:
-        graph, self.graph = self.graph, None
+    def _close(self, _numbers: Iterator[int], _descriptors: Sequence[int]) -> Message:
+        graph, self._graph = self._graph, None
         if graph is not None:
             graph.close()
-        return {}, []
+        return Message()
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # its host is gone, nobody is left to be told
-            self._close({}, [])
+            self._close(iter(()), ())
 
 
 class _ServedContext:
@@ -177,86 +169,91 @@ class _ServedContext:
 
     def __init__(self, number: int, context: ExecutionContext, outputs: int) -> None:
         self.number = number
-        self.context: ExecutionContext | None = context
+        self._context: ExecutionContext | None = context
         self._output_count = outputs
         self._inputs: dict[int, SharedMemory] = {}
         self._outputs: dict[int, SharedMemory] = {}
-        self.calls: dict[str, Callable[..., Answer]] = {
-            "set_input": self._set_input,
-            "compute": self._compute,
-            "get_output": self._get_output,
-            "close": self._close,
+        self.calls: dict[int, Answering] = {
+            Call.SET_INPUT: self._set_input,
+            Call.COMPUTE: self._compute,
+            Call.GET_OUTPUT: self._get_output,
+            Call.CLOSE: self._close,
         }
 
     def cancel(self) -> None:
-        cancel = getattr(self.context, "cancel", None)
+        cancel = getattr(self._context, "cancel", None)
         if cancel is not None:
             with contextlib.suppress(Exception):  # the host ends the process if it has to
                 cancel()
 
-    def _set_input(self, message: dict[str, Any], descriptors: list[int]) -> Answer:
-        assert self.context is not None
-        index = message["index"]
-        if descriptors:
-            before = self._inputs.pop(index, None)
-            if before is not None:
-                before.close()
-            self._inputs[index] = SharedMemory.attach(descriptors[0])
-        data = self._inputs[index].view[: message["size"]]
-        shape = tuple(message["shape"])
-        self.context.set_input(index, Tensor(_TYPES[message["type"]], shape, data))
-        return {}, []
+    def _set_input(self, numbers: Iterator[int], descriptors: Sequence[int]) -> Message:
+        self._take_inputs([TensorFields.read(numbers)], descriptors)
+        return Message()
 
-    def _compute(self, _message: dict[str, Any], _descriptors: list[int]) -> Answer:
-        """Computes, and gives the outputs along, since whoever computes will ask for them."""
-        assert self.context is not None
-        self.context.compute()
-        outputs, descriptors = [], []
+    def _compute(self, numbers: Iterator[int], descriptors: Sequence[int]) -> Message:
+        """Takes inputs, computes, and gives outputs along: whoever computes will ask for them."""
+        assert self._context is not None
+        self._take_inputs([TensorFields.read(numbers) for _ in range(next(numbers))], descriptors)
+        self._context.compute()
+        told: list[int] = []
+        passed: list[int] = []
         for index in range(min(self._output_count, _MOST_AT_ONCE)):
-            try:
-                answer, passed = self._get_output({"index": index}, [])
-            except Exception:
-                # Asking for it will tell.
-                answer, passed = {}, []
-            outputs.append(answer)
-            descriptors += passed
-        return {"outputs": outputs}, descriptors
+            # One that fails is asked for again, and tells then.
+            with contextlib.suppress(Exception):
+                self._give_output(index, told, passed)
+        return Message(told, {}, passed)
 
-    def _get_output(self, message: dict[str, Any], _descriptors: list[int]) -> Answer:
-        assert self.context is not None
-        index = message["index"]
-        tensor = self.context.get_output(index)
+    def _get_output(self, numbers: Iterator[int], _descriptors: Sequence[int]) -> Message:
+        index = next(numbers)
+        told: list[int] = []
+        passed: list[int] = []
+        self._give_output(index, told, passed)
         self._output_count = max(self._output_count, index + 1)
-        size = tensor.data.nbytes
-        memory = self._outputs.get(index)
-        descriptors = []
-        if memory is None or memory.size_bytes < size:
-            if memory is not None:
-                memory.close()
-            memory = self._outputs[index] = SharedMemory.create(size)
-            descriptors = [memory.fd]
-        memory.view[:size] = tensor.data
-        answer = {
-            "type": tensor.type.value,
-            "shape": list(tensor.shape),
-            "size": size,
-            "is_new": bool(descriptors),
-        }
-        return answer, descriptors
+        return Message(told, {}, passed)
 
-    def _close(self, _message: dict[str, Any], _descriptors: list[int]) -> Answer:
-        context, self.context = self.context, None
+    def _close(self, _numbers: Iterator[int], _descriptors: Sequence[int]) -> Message:
+        context, self._context = self._context, None
         if context is not None:
             context.close()
-        return {}, []
+        return Message()
 
     def close(self) -> None:
         try:
             with contextlib.suppress(Exception):  # its host is gone, nobody is left to be told
-                self._close({}, [])
+                self._close(iter(()), ())
         finally:
             for memory in (*self._inputs.values(), *self._outputs.values()):
                 memory.close()
+
+    def _take_inputs(self, tensors: Sequence[TensorFields], descriptors: Sequence[int]) -> None:
+        assert self._context is not None
+        passed = iter(descriptors)
+        for tensor in tensors:
+            # All of them, whatever the backend says of the first: the host will not send them anew.
+            if tensor.is_new:
+                before = self._inputs.pop(tensor.index, None)
+                if before is not None:
+                    before.close()
+                self._inputs[tensor.index] = SharedMemory.attach(next(passed))
+        for tensor in tensors:
+            data = self._inputs[tensor.index].view[: tensor.size_bytes]
+            self._context.set_input(tensor.index, Tensor(tensor.type, tensor.shape, data))
+
+    def _give_output(self, index: int, told: list[int], passed: list[int]) -> None:
+        """Puts an output where the host sees it, and says so in a message's parts."""
+        assert self._context is not None
+        tensor = self._context.get_output(index)
+        size = tensor.data.nbytes
+        memory = self._outputs.get(index)
+        is_new = memory is None or memory.size_bytes < size
+        if memory is None or is_new:
+            if memory is not None:
+                memory.close()
+            memory = self._outputs[index] = SharedMemory.create(size)
+        memory.view[:size] = tensor.data
+        told += TensorFields.of(index, tensor, is_new).numbers()
+        if is_new:
+            passed.append(memory.fd)
 
 
 def _content(fd: int, size: int) -> bytes:

@@ -1,32 +1,120 @@
-"""Messages between host and backend process: JSON over a Unix socket, descriptors along with it."""
+"""Messages between host and backend process, over a Unix socket.
+
+A message is some numbers, some text as JSON, and some descriptors. What comes with each computation
+has numbers only: JSON would take as long as all the rest.
+"""
 
 from __future__ import annotations
 
+import enum
 import json
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["Connection", "Disconnected"]
+from wasinn_host.nn.plugin import Tensor, TensorType
 
-_LENGTH: Final = struct.Struct("<I")
-_MOST_BYTES: Final = 64 << 20
-_MOST_DESCRIPTORS: Final = 64
-_CHUNK: Final = 1 << 16
+__all__ = ["Call", "Connection", "Disconnected", "Message", "TensorFields"]
+
+_HEADER: Final = struct.Struct("<IHI")
+"""How many numbers, how many descriptors, how many bytes of text."""
+_MOST_NUMBERS: Final = 1 << 20
+_MOST_TEXT_BYTES: Final = 64 << 20
+_MOST_DESCRIPTORS: Final = 128
+_TYPES: Final = tuple(TensorType)
+_CODES: Final = {tensor_type: code for code, tensor_type in enumerate(_TYPES)}
+
+
+class Call(enum.IntEnum):
+    """The first number of what the host sends."""
+
+    CONNECT = 1
+    CANCEL = 2
+    LOAD = 3
+    CREATE_CONTEXT = 4
+    SET_INPUT = 5
+    COMPUTE = 6
+    GET_OUTPUT = 7
+    CLOSE = 8
 
 
 class Disconnected(Exception):
-    """The other side is gone."""
+    """The other side is gone, or says what it must not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What goes from one side to the other.
+
+    Attributes:
+        numbers: of 64 bits, signed.
+        text: what JSON can hold.
+        descriptors: the sender's stay its own; the receiver's are its own.
+    """
+
+    numbers: Sequence[int] = ()
+    text: Mapping[str, Any] = field(default_factory=dict)
+    descriptors: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFields:
+    """A tensor as numbers; its data are in memory that both sides see.
+
+    Attributes:
+        index: which input or output.
+        type: element type.
+        size_bytes: of its data.
+        is_new: whether a descriptor for its memory comes along.
+        shape: sizes, outermost first.
+    """
+
+    index: int
+    type: TensorType
+    size_bytes: int
+    is_new: bool
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, index: int, tensor: Tensor, is_new: bool) -> TensorFields:
+        return cls(index, tensor.type, tensor.data.nbytes, is_new, tensor.shape)
+
+    def numbers(self) -> tuple[int, ...]:
+        shape = self.shape
+        return (
+            self.index,
+            _CODES[self.type],
+            self.size_bytes,
+            self.is_new,
+            len(shape),
+            *shape,
+        )
+
+    @classmethod
+    def read(cls, numbers: Iterator[int]) -> TensorFields:
+        """The next one of a message's numbers.
+
+        Raises:
+            Disconnected: they are none.
+        """
+        try:
+            index, code, size, is_new, rank = (next(numbers) for _ in range(5))
+            if not 0 <= code < len(_TYPES) or size < 0 or index < 0:
+                raise Disconnected
+            shape = tuple([next(numbers) for _ in range(rank)])
+        except (RuntimeError, StopIteration, ValueError) as error:
+            raise Disconnected from error
+        return cls(index, _TYPES[code], size, bool(is_new), shape)
 
 
 class Connection:
-    """One end of a socket pair. Not for two threads at a time, but `try_send` is."""
+    """One end of a socket pair. Not for two threads at a time."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._rest = b""
 
     @classmethod
     def pair(cls) -> tuple[Connection, socket.socket]:
@@ -34,55 +122,44 @@ class Connection:
         ours, theirs = socket.socketpair()
         return cls(ours), theirs
 
-    def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        """Sends a message; the descriptors stay the caller's.
+    def send(self, message: Message) -> None:
+        """Sends a message.
 
         Raises:
             Disconnected: nobody reads it.
         """
-        data = _packed(message)
         try:
-            if descriptors:
-                sent = socket.send_fds(self._sock, [data], list(descriptors))
-                data = data[sent:]
-            self._sock.sendall(data)
+            self._sock.sendall(_packed(message))
+            if message.descriptors:
+                socket.send_fds(self._sock, [b"\0"], list(message.descriptors))
         except OSError as error:
             raise Disconnected from error
 
-    def try_send(self, message: Mapping[str, Any]) -> None:
-        """Sends a small message if that is possible at once, and to somebody."""
+    def try_send(self, message: Message) -> None:
+        """Sends a small message without descriptors if that is possible at once, to somebody."""
         try:
             self._sock.send(_packed(message), socket.MSG_DONTWAIT)
         except OSError:
             return
 
-    def receive(self) -> tuple[dict[str, Any], list[int]]:
-        """A message, and its descriptors, which are the caller's now.
+    def receive(self) -> Message:
+        """The next message.
 
         Raises:
             Disconnected: there is none any more, or it is none of ours.
         """
-        descriptors: list[int] = []
-        data = self._rest
         try:
-            while len(data) < _LENGTH.size or len(data) < _LENGTH.size + _length(data):
-                more, passed, _, _ = socket.recv_fds(self._sock, _CHUNK, _MOST_DESCRIPTORS)
-                descriptors += passed
-                if not more:
-                    raise Disconnected
-                data += more
-            end = _LENGTH.size + _length(data)
-            message = json.loads(data[_LENGTH.size : end])
-            if not isinstance(message, dict):
+            count, passed, size = _HEADER.unpack(self._exactly(_HEADER.size))
+            if count > _MOST_NUMBERS or size > _MOST_TEXT_BYTES or passed > _MOST_DESCRIPTORS:
                 raise Disconnected
-        except BaseException as error:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            if isinstance(error, OSError | ValueError):
-                raise Disconnected from error
-            raise
-        self._rest = data[end:]
-        return message, descriptors
+            data = self._exactly(8 * count + size) if count or size else b""
+            numbers = struct.unpack_from(f"<{count}q", data)
+            text = json.loads(data[8 * count :]) if size else {}
+            if not isinstance(text, dict):
+                raise Disconnected
+            return Message(numbers, text, self._descriptors(passed) if passed else ())
+        except (OSError, ValueError) as error:
+            raise Disconnected from error
 
     def shut(self) -> None:
         """Ends a `receive` that waits in another thread, on both sides."""
@@ -94,14 +171,30 @@ class Connection:
     def close(self) -> None:
         self._sock.close()
 
+    def _exactly(self, count: int) -> bytes:
+        data = self._sock.recv(count)
+        if len(data) == count:
+            return data
+        parts = [data]
+        count -= len(data)
+        while count and parts[-1]:
+            parts.append(self._sock.recv(count))
+            count -= len(parts[-1])
+        if count:
+            raise Disconnected
+        return b"".join(parts)
 
-def _packed(message: Mapping[str, Any]) -> bytes:
-    text = json.dumps(message).encode()
-    return _LENGTH.pack(len(text)) + text
+    def _descriptors(self, count: int) -> Sequence[int]:
+        _, found, _, _ = socket.recv_fds(self._sock, 1, count)
+        if len(found) != count:
+            for descriptor in found:
+                os.close(descriptor)
+            raise Disconnected
+        return found
 
 
-def _length(data: bytes) -> int:
-    (length,) = _LENGTH.unpack_from(data)
-    if length > _MOST_BYTES:
-        raise ValueError("a message that is too long")
-    return int(length)
+def _packed(message: Message) -> bytes:
+    numbers = message.numbers
+    text = json.dumps(message.text).encode() if message.text else b""
+    header = _HEADER.pack(len(numbers), len(message.descriptors), len(text))
+    return header + struct.pack(f"<{len(numbers)}q", *numbers) + text
