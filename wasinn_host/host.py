@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from wasinn_host.nn.batching import Batching
     from wasinn_host.nn.metrics import NnMetrics
+    from wasinn_host.nn.routing import DeviceRule
     from wasinn_host.wasi import StdinSource, StdoutTarget
 
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
@@ -293,6 +294,9 @@ class Host:
         nn_limits: what each guest may use of WASI-NN; None for the defaults.
         backend_options: options of backend plugins, by plugin name.
         backend_routes: for each encoding, the name of the only plugin to ask.
+        device_rules: which backend and device to use for a target.
+        device_fallback: is told when a model goes to the CPU since nobody offers the target that
+            the guest asked for; None makes that an error of the guest's call.
         isolate_backends: whether each backend runs in a process of its own, so that a fault in a
             model or a driver does not reach this one.
         batching: how computations of many guests on one graph become one; None for not at all.
@@ -306,6 +310,8 @@ class Host:
         nn_limits: NnLimits | None = None,
         backend_options: Mapping[str, Mapping[str, str]] | None = None,
         backend_routes: Mapping[str, str] | None = None,
+        device_rules: Sequence[DeviceRule] = (),
+        device_fallback: Callable[[str], None] | None = None,
         isolate_backends: bool = False,
         batching: Batching | None = None,
         metrics: NnMetrics | None = None,
@@ -314,6 +320,8 @@ class Host:
         self.nn_limits = nn_limits
         self._backend_options = backend_options
         self._backend_routes = backend_routes
+        self._device_rules = device_rules
+        self._device_fallback = device_fallback
         self._isolate_backends = isolate_backends
         self._batching = batching
         self._metrics = metrics
@@ -332,6 +340,8 @@ class Host:
                     BackendRegistry(
                         options=self._backend_options,
                         routes=self._backend_routes,
+                        rules=self._device_rules,
+                        fallback=self._device_fallback,
                         isolate=self._isolate_backends,
                     ),
                     batching=self._batching,

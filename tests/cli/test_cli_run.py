@@ -450,3 +450,21 @@ def test_metrics_and_batching(wasinn: Wasinn, tmp_path: Path) -> None:
     ran = wasinn("run", "--nn-batch", "max", guest)
     assert (ran.status, ran.out) == (125, "")
     assert "batching 'max': expected max=REQUESTS,wait=TIME" in ran.err
+
+
+def test_which_device(wasinn: Wasinn, tmp_path: Path) -> None:
+    guest = ROOT / "examples" / "npu-plugin" / "npu-plugin.wasm"
+    model = tmp_path / "model"
+    model.write_bytes(b"{}")
+    preload = ("run", "--nn-preload", f"echo:null:gpu:{model}")
+    ran = wasinn(*preload, guest, "echo", "1")
+    assert ran.status == 125
+    assert "no device for target gpu with encoding null; there is: null: cpu (null)" in ran.err
+    ran = wasinn(*preload, "--nn-device", "gpu=null:null", guest, "echo", "1")
+    assert (ran.status, ran.out, ran.err) == (0, "1\n", "")
+    ran = wasinn(*preload, "--nn-fallback", guest, "echo", "1")
+    assert (ran.status, ran.out) == (0, "1\n")
+    assert "the model runs on null of null instead" in ran.err
+    ran = wasinn(*preload, "--nn-device", "gpu=nil", guest, "echo", "1")
+    assert ran.status == 125
+    assert "--nn-device: there is no backend plugin 'nil'" in ran.err

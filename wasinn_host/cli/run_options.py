@@ -19,6 +19,7 @@ from wasinn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from wasinn_host.nn.batching import Batching
+    from wasinn_host.nn.routing import DeviceRule
 
 __all__ = ["HELP_FLAGS", "OPTIONS", "TRACES", "Option", "RunOptions", "looks_like_option", "parse"]
 
@@ -50,6 +51,8 @@ class RunOptions:
         preloads: ``NAME:ENCODING:TARGET:PATH``, or names of stored models.
         nn_backends: for an encoding, the name of the only backend plugin to ask.
         nn_options: for each backend plugin's name, its options.
+        nn_devices: which backend and device to use for a target.
+        nn_fallback: whether a model goes to the CPU when nobody offers its target.
         nn_isolate: whether each backend runs in a process of its own.
         nn_batch: how computations on one graph become one, or None.
         nn_metrics: the file that metrics are written to, or None.
@@ -71,6 +74,8 @@ class RunOptions:
         self.preloads: list[str] = []
         self.nn_backends: dict[str, str] = {}
         self.nn_options: dict[str, dict[str, str]] = {}
+        self.nn_devices: list[DeviceRule] = []
+        self.nn_fallback = False
         self.nn_isolate = False
         self.nn_batch: Batching | None = None
         self.nn_metrics: str | None = None
@@ -184,6 +189,19 @@ def _nn_option(options: RunOptions, text: str) -> None:
     options.nn_options.setdefault(plugin, {})[name] = value
 
 
+def _nn_device(options: RunOptions, text: str) -> None:
+    from wasinn_host.nn.routing import DeviceRule
+
+    rule = DeviceRule.parse(text)
+    if any((r.encoding, r.target) == (rule.encoding, rule.target) for r in options.nn_devices):
+        raise UsageError(f"--nn-device {text!r}: there is one for {text.partition('=')[0]} already")
+    options.nn_devices.append(rule)
+
+
+def _nn_fallback(options: RunOptions, _text: str) -> None:
+    options.nn_fallback = True
+
+
 def _nn_isolate(options: RunOptions, _text: str) -> None:
     options.nn_isolate = True
 
@@ -282,6 +300,19 @@ OPTIONS: tuple[Option, ...] = (
         "An option of a backend plugin; `wasinn backends` lists them.",
         _nn_option,
         repeatable=True,
+    ),
+    Option(
+        "--nn-device",
+        "[ENCODING:]TARGET=BACKEND[:DEVICE]",
+        "The only backend, and device of it, for what guests ask of a target.",
+        _nn_device,
+        repeatable=True,
+    ),
+    Option(
+        "--nn-fallback",
+        "",
+        "Run models on the CPU, and say so, when nobody offers the target they were meant for.",
+        _nn_fallback,
     ),
     Option(
         "--nn-isolate",

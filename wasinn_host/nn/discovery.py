@@ -6,12 +6,15 @@ with its reason and never stops the others.
 
 Order in which plugins are asked for an encoding (the first that offers encoding and target wins):
 
+0. the one that the user's rules name for encoding and target, or else for the target, and then no
+   other, on the device that the rule names;
 1. the one that the user's routes name for the encoding, and then no other;
 2. the plugin that has the encoding's name;
 3. those of our own distribution, by name;
 4. all others, by name, then distribution.
 
 Within a plugin the first device of the target wins; target ``auto`` takes the first device at all.
+If nobody offers the target, that is an error, unless the user wants the CPU then, and is told.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from wasinn_host.nn.checks import (
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError, near
 from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSource, Target
+from wasinn_host.nn.routing import DeviceRule, rule_for
 from wasinn_runtime.errors import UsageError
 
 __all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "located"]
@@ -159,6 +163,9 @@ class BackendRegistry:
         routes: for each encoding, the name of the only plugin to ask.
         discover: whether to look for installed plugins; `add` works either way.
         isolate: whether each backend runs in a process of its own, see `wasinn_host.nn.isolation`.
+        rules: which backend and device to use for a target.
+        fallback: is told when a model goes to the CPU since nobody offers its target; None makes
+            that an error.
     """
 
     def __init__(
@@ -168,11 +175,15 @@ class BackendRegistry:
         routes: Mapping[str, str] | None = None,
         discover: bool = True,
         isolate: bool = False,
+        rules: Sequence[DeviceRule] = (),
+        fallback: Callable[[str], None] | None = None,
     ) -> None:
         self._options = dict(options or {})
         self._routes = dict(routes or {})
         self._discover = discover
         self._isolate = isolate
+        self._rules = tuple(rules)
+        self._fallback = fallback
         self._plugins: list[_Plugin] | None = None
         self._added: list[_Plugin] = []
         self._lock = threading.Lock()
@@ -253,8 +264,9 @@ class BackendRegistry:
 
     def _find(self, encoding: str, target: Target) -> tuple[_Plugin, Backend, Device]:
         asked: list[_Plugin] = []
-        serving: list[_Plugin] = []
-        route = self._routes.get(encoding)
+        serving: list[tuple[_Plugin, Backend]] = []
+        rule = rule_for(self._rules, encoding, target)
+        route = rule.backend if rule else self._routes.get(encoding)
         with self._lock:
             plugins = self._in_order(encoding, route)
         for plugin in plugins:
@@ -265,11 +277,24 @@ class BackendRegistry:
             encodings = plugin.report.encodings
             if encoding not in encodings and not (route and ANY_ENCODING in encodings):
                 continue
-            serving.append(plugin)
+            serving.append((plugin, backend))
             for device in plugin.report.devices:
-                if target in (device.target, Target.AUTO):
+                if rule and rule.device:
+                    is_meant = device.id == rule.device
+                else:
+                    is_meant = target in (device.target, Target.AUTO)
+                if is_meant:
                     return plugin, backend, device
-        raise self._nobody(encoding, target, route, asked, serving)
+        if self._fallback is not None and rule is None:
+            for plugin, backend in serving:
+                for device in plugin.report.devices:
+                    if device.target is Target.CPU:
+                        self._fallback(
+                            f"no device for target {target.value} with encoding {encoding}: the "
+                            f"model runs on {device.id} of {plugin.report.name} instead"
+                        )
+                        return plugin, backend, device
+        raise self._nobody(encoding, target, route, asked, [plugin for plugin, _ in serving])
 
     def _in_order(self, encoding: str, route: str | None) -> list[_Plugin]:
         plugins = self._all()
@@ -301,6 +326,8 @@ class BackendRegistry:
                 f"{near(route, names)}",
             )
         if serving:
+            rule = rule_for(self._rules, encoding, target)
+            what = f"no device {rule.device!r}" if rule and rule.device else "no device"
             offers = "; ".join(
                 p.report.name
                 + ": "
@@ -309,7 +336,7 @@ class BackendRegistry:
             )
             return WasiNnError(
                 ErrorKind.UNSUPPORTED_OPERATION,
-                f"no device for target {target.value} with encoding {encoding}; there is: {offers}",
+                f"{what} for target {target.value} with encoding {encoding}; there is: {offers}",
             )
         broken = [f"\n  {p.report.error}" for p in asked if p.report.error]
         known = sorted({e for p in asked for e in p.report.encodings})

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from wasinn_host.nn.discovery import BackendRegistry, LoadedGraph
 from wasinn_host.nn.errors import ErrorKind, WasiNnError, near
 from wasinn_host.nn.plugin import ENCODINGS, Graph, ModelSource, Target
+from wasinn_host.nn.routing import TARGET_WORDS
 from wasinn_host.nn.sniff import sniff_encoding
 from wasinn_runtime.errors import UsageError
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["AUTODETECT", "GraphRegistry", "PreloadSpec", "SharedGraph", "load_model"]
 
 AUTODETECT = "autodetect"
-_TARGET_WORDS = {target.value: target for target in Target} | {"npu": Target.TPU}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ class PreloadSpec:
                 "for example minilm:onnx:cpu:model.onnx"
             )
         name, encoding, target_word, path = parts
-        target = _TARGET_WORDS.get(target_word)
+        target = TARGET_WORDS.get(target_word)
         if target is None:
             raise UsageError(
                 f"preload {text!r}: unknown target {target_word!r}; "
-                f"{near(target_word, sorted(_TARGET_WORDS))}"
+                f"{near(target_word, sorted(TARGET_WORDS))}"
             )
         known = (*ENCODINGS, AUTODETECT)
         if encoding not in known:

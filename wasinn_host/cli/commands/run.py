@@ -45,6 +45,8 @@ def run(words: Sequence[str]) -> int:
         Config(mode=options.mode, validate=options.validate, cache=options.cache),
         backend_options=options.nn_options,
         backend_routes=options.nn_backends,
+        device_rules=options.nn_devices,
+        device_fallback=say if options.nn_fallback else None,
         isolate_backends=options.nn_isolate,
         batching=options.nn_batch,
         metrics=metrics,
@@ -183,11 +185,12 @@ def _metrics(options: RunOptions) -> NnMetrics | None:
 
 def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
     """Loads what ``--nn-preload`` names, so that a bad model is told of before the guest runs."""
-    if not (options.preloads or options.nn_options or options.nn_backends):
+    given = (options.nn_options, options.nn_backends, options.nn_devices)
+    if not (options.preloads or any(given)):
         return
     from wasinn_host.nn import WasiNnError
 
-    if options.nn_options or options.nn_backends:
+    if any(given):
         _check_backend_options(host, options)
     names = set()
     for text in options.preloads:
@@ -264,6 +267,7 @@ def _check_backend_options(host: Host, options: RunOptions) -> None:
     reports = {report.name: report for report in host.backends.report()}
     named = [("--nn-option", name) for name in options.nn_options]
     named += [("--nn-backend", name) for name in options.nn_backends.values()]
+    named += [("--nn-device", rule.backend) for rule in options.nn_devices]
     for option, name in named:
         if name not in reports:
             raise UsageError(
