@@ -24,13 +24,13 @@ from benchmarks.report import Bar, Result, Table
 from wasinn_host import Host
 from wasinn_models import resolve
 
-__all__ = ["INFERENCES", "measure_nn"]
+__all__ = ["GUEST", "INFERENCES", "measure_nn"]
 
 _BAR = 1.05
 INFERENCES = 50
 _TOKENS = 16
 _WARM_UP = 5
-_GUEST = ROOT / "examples" / "semantic-search" / "semantic-search.wasm"
+GUEST = ROOT / "examples" / "semantic-search" / "semantic-search.wasm"
 
 
 def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
@@ -76,7 +76,7 @@ def _guest(model: Path, vocabulary: Path, threads: int, inferences: int) -> Call
     """Runs the guest, which does the same and prints its median in nanoseconds."""
     host = Host(backend_options={"onnx": {"threads": str(threads)}})
     host.preload(f"minilm:onnx:cpu:{model}")
-    module = host.load(_GUEST)
+    module = host.load(GUEST)
     arguments = ["--vocab", f"/model/{vocabulary.name}", "--model", "minilm"]
     arguments += ["--bench", str(inferences)]
 

@@ -140,6 +140,13 @@ def _nn_calls(request: Request) -> Result:
     return nn_calls_table(request.rounds)
 
 
+def _nn_batching(request: Request) -> Result:
+    from benchmarks.nn_batching import nn_batching_table
+
+    say("nn batching")
+    return nn_batching_table(request.rounds)
+
+
 TABLES: tuple[TableOf, ...] = (
     TableOf("kernels", "llvm-jit and aot against native code, wasmtime, WAMR.", _kernels, True),
     TableOf("modes", "Every mode and every peer over native code.", _modes, True),
@@ -154,4 +161,5 @@ TABLES: tuple[TableOf, ...] = (
     TableOf("demo", "`make demo` when everything it needs is there.", _demo),
     TableOf("nn", "MiniLM through guest and WASI-NN, against a bare session.", _nn),
     TableOf("nn-calls", "WASI-NN's own cost, without and with isolation.", _nn_calls),
+    TableOf("nn-batching", "Many guests on one graph, without and with batching.", _nn_batching),
 )

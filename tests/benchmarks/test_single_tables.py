@@ -12,7 +12,7 @@ import wasmtime
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import aot, fast_jit, hostcall, idle, nn_calls
+from benchmarks import aot, fast_jit, hostcall, idle, nn_batching, nn_calls
 from benchmarks.catalogue import KERNELS
 from benchmarks.errors import BenchmarkError
 from benchmarks.field import Fields
@@ -51,6 +51,17 @@ def test_nn_calls() -> None:
         for way in ("backend in this process", "backend in its own", "two copies")
     ]
     assert len(result.bars) == 4
+
+
+def test_nn_batching() -> None:
+    result = nn_batching.nn_batching_table(
+        rounds=1, guests=4, times=2, minilm_guests=2, minilm_times=1
+    )
+    assert [row[:2] for row in result.table.rows] == [
+        ("5 ms for each call", "4"),
+        ("MiniLM, ONNX Runtime", "2"),
+    ]
+    assert len(result.bars) == 2
 
 
 def test_idle() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from onnx import helper
 from tests.backends.onnx_models import matmul, model_of, value
 from tests.nn.wrong_backends import MODEL, Context, Doubling, Good
 from wasinn_backends.onnx import OnnxBackend
+from wasinn_host.nn import batching
 from wasinn_host.nn.batching import Batching, batched
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
 from wasinn_host.nn.plugin import (
@@ -291,3 +293,50 @@ def test_what_the_command_line_says(text: str, expected: Batching) -> None:
 def test_what_makes_no_sense_is_told(text: str) -> None:
     with pytest.raises(UsageError, match="batching"):
         Batching.parse(text)
+
+
+def test_guests_that_come_and_go_through_many_trials(
+    counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "_FIRST", 8)
+    monkeypatch.setattr(batching, "_OFTEN", 16)
+    counting.seconds = 0
+    graph = batched(counting, Batching(max=4, wait_s=0.0005))
+
+    def guest(number: int) -> int:
+        rng = random.Random(number)
+        asked_for = 0
+        for _ in range(rng.randrange(1, 4)):
+            context = graph.create_context()
+            for _ in range(rng.randrange(1, 60)):
+                x = np.full((rng.randrange(1, 4), 2), rng.randrange(100), np.float32)
+                context.set_input(0, tensor(x))
+                context.compute()
+                np.testing.assert_array_equal(floats(context.get_output(0)), x @ WEIGHT)
+                asked_for += 1
+                if rng.random() < 0.2:
+                    time.sleep(rng.random() / 500)
+            context.close()
+        return asked_for
+
+    with ThreadPoolExecutor(12) as pool:
+        total = sum(pool.map(guest, range(60), timeout=60))
+    assert total > 1000
+    graph.close()
+
+
+def test_what_is_faster_without_batches_goes_without(counting: Counting) -> None:
+    class Slower(_Counted):
+        def compute(self) -> None:
+            time.sleep(0.001 * len(self.x) ** 2)
+            self.inner.compute()
+
+    counting.create_context = lambda: Slower(counting, counting.graph.create_context())  # type: ignore[method-assign]
+    graph = batched(counting, Batching(wait_s=0.002))
+    inputs = [np.full((1, 2), i, np.float32) for i in range(GUESTS)]
+    asked(graph, inputs, times=30)
+    began = time.monotonic()
+    asked(graph, inputs, times=30)
+    # 30 ms side by side; in batches of eight, 64 ms each, it would be 2 s.
+    assert time.monotonic() - began < 1
+    graph.close()

@@ -8,16 +8,20 @@ is different passes through as it is.
 A request that finds nobody else is computed at once, in its guest's thread. Those that come
 meanwhile wait for the next batch, and that one waits a little for more if the last had several.
 When a batch fails, each request is computed alone: one guest's mistake is not another's error.
+
+Not every device gains: one that computes several requests side by side may lose. So from time to
+time a few requests go as they would without batching, and what was faster goes on.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
+import os
+import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +38,10 @@ from wasinn_runtime.errors import UsageError
 
 __all__ = ["Batching", "batched"]
 
+# Requests with batches before the first few without; those few; and requests until the next trial.
+_FIRST: Final = 64
+_TRIAL: Final = 2 * (os.cpu_count() or 1)
+_OFTEN: Final = 2048
 # A batch's sums may be added in another order than a single row's.
 _TOLERANCE: Final = 1e-3
 
@@ -96,15 +104,30 @@ def _is_open(spec: TensorSpec) -> bool:
 
 
 class _Request:
-    """One guest's inputs on their way to becoming outputs."""
+    """One guest's inputs on their way to becoming outputs.
 
-    __slots__ = ("done", "error", "inputs", "is_given_up", "outputs")
+    Attributes:
+        goes_through: whether its guest's thread computes it, beside others.
+        is_alone: whether its guest's thread computes it, and nobody else computes.
+    """
+
+    __slots__ = (
+        "done",
+        "error",
+        "goes_through",
+        "inputs",
+        "is_alone",
+        "is_given_up",
+        "outputs",
+    )
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
         self.inputs = inputs
         self.outputs: tuple[Tensor, ...] = ()
         self.error: BaseException | None = None
         self.is_given_up = False
+        self.goes_through = False
+        self.is_alone = False
         self.done = threading.Event()
 
     @property
@@ -119,13 +142,85 @@ class _Request:
         return tuple(tensor.shape[1:] for tensor in self.inputs)
 
 
+class _Pace:
+    """Which is faster, with batches or without: some requests of each are timed, now and then.
+
+    Only what happens while two or more requests are under way counts. Its owner holds a lock.
+
+    Attributes:
+        is_batching: what is done now.
+        is_trial: whether that is what was slower before.
+    """
+
+    def __init__(self) -> None:
+        self.is_batching = True
+        self.is_trial = False
+        self._goal = _FIRST
+        self._admitted = 0
+        self._rates = {True: 0.0, False: 0.0}
+        self._under_way = 0
+        self._since = 0.0
+        self._busy_s = 0.0
+        self._done = 0
+        self._ended = 0
+
+    def begin(self) -> None:
+        """A request comes."""
+        self._under_way += 1
+        if self._under_way == 2:
+            self._since = time.perf_counter()
+
+    def goes_through(self) -> bool:
+        """Whether one more may go as it would without batching."""
+        if self.is_batching or (self.is_trial and self._admitted >= self._goal):
+            return False
+        self._admitted += 1
+        return True
+
+    def end(self, count: int, went_through: bool) -> None:
+        """Requests are done."""
+        now = time.perf_counter()
+        counts = self._under_way > 1
+        if counts:
+            self._busy_s += now - self._since
+            self._since = now
+        self._under_way -= count
+        if went_through is not self.is_batching:
+            self._ended += count
+            self._done += count * counts
+        # A trial also ends when some of its requests had no company any more.
+        if self._done >= self._goal or (self.is_trial and self._ended >= self._goal):
+            self._decide()
+
+    def restart(self) -> None:
+        """What was measured so far does not count."""
+        self._busy_s, self._done, self._ended, self._admitted = 0.0, 0, 0, 0
+        self._since = time.perf_counter()
+
+    def stop(self) -> None:
+        """No batches any more."""
+        self.is_batching, self.is_trial, self._goal = False, False, sys.maxsize
+
+    def _decide(self) -> None:
+        self._rates[self.is_batching] = self._done / max(self._busy_s, 1e-9)
+        if self.is_trial:
+            self.is_batching = self._rates[True] >= self._rates[False]
+            self.is_trial, self._goal = False, _OFTEN
+        else:
+            self.is_batching = not self.is_batching
+            self.is_trial, self._goal = True, _TRIAL
+        self.restart()
+
+
 class _BatchedGraph(Graph):
     def __init__(self, graph: Graph, batching: Batching) -> None:
         self._graph = graph
         self._batching = batching
         self._changed = threading.Condition()
+        self._pace = _Pace()
         self._waiting: list[_Request] = []
         self._is_busy = False
+        self._through = 0
         self._last_size = 1
         self._is_closed = False
         self._worker: _Worker | None = None
@@ -152,26 +247,42 @@ class _BatchedGraph(Graph):
         finally:
             self._graph.close()
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[bool]:
-        """Whether nobody else computes or waits; nobody else computes inside then."""
-        with self._changed:
-            is_free = not self._is_busy and not self._waiting and self._last_size == 1
-            self._is_busy = self._is_busy or is_free
-        try:
-            yield is_free
-        finally:
-            if is_free:
-                self.computed(1)
+    def enter(self, request: _Request) -> bool:
+        """Has a request computed, and waits until it is, or is given up.
 
-    def together(self, request: _Request) -> None:
-        """Has a request computed with others, and waits until it is, or is given up."""
+        Returns:
+            Whether the caller is to compute it instead, and to call `leave` then.
+        """
         with self._changed:
+            pace = self._pace
+            pace.begin()
+            request.goes_through = pace.goes_through()
+            request.is_alone = not request.goes_through and (
+                pace.is_batching and not (self._is_busy or self._waiting) and self._last_size == 1
+            )
+            if request.goes_through:
+                self._through += 1
+                return True
+            if request.is_alone:
+                self._is_busy = True
+                return True
             if self._worker is None:
                 self._worker = _Worker(self, self._graph)
             self._waiting.append(request)
             self._changed.notify_all()
         request.done.wait()
+        return request.goes_through
+
+    def leave(self, request: _Request) -> None:
+        """The caller has computed a request."""
+        with self._changed:
+            if request.goes_through:
+                self._through -= 1
+            else:
+                self._is_busy = False
+                self._last_size = 1
+            self._pace.end(1, request.goes_through)
+            self._changed.notify_all()
 
     def give_up(self, request: _Request) -> None:
         """Lets a request end now. Its batch goes on, unless nobody wants it any more."""
@@ -182,15 +293,20 @@ class _BatchedGraph(Graph):
         if worker is not None:
             worker.cancel_unwanted()
 
-    def collect(self) -> list[_Request]:
-        """The next batch, once there is one and nobody computes; empty when the graph closes."""
-        batching = self._batching
+    def collect(self, is_proven: bool) -> list[_Request]:
+        """The next batch, once there is one and nobody computes; empty when the graph closes.
+
+        Args:
+            is_proven: whether batches are known to give what single requests do. Until then they
+                have two, since those are computed once more.
+        """
+        most = self._batching.max if is_proven else min(2, self._batching.max)
         with self._changed:
-            while (self._is_busy or not self._waiting) and not self._is_closed:
+            while not self._is_closed and not self._is_turn():
                 self._changed.wait()
             if self._last_size > 1:
-                end = time.monotonic() + batching.wait_s
-                while len(self._waiting) < batching.max and not self._is_closed:
+                end = time.monotonic() + self._batching.wait_s
+                while len(self._waiting) < most and not self._is_closed:
                     left = end - time.monotonic()
                     if left <= 0:
                         break
@@ -198,18 +314,40 @@ class _BatchedGraph(Graph):
             if self._is_closed:
                 return []
             kind = self._waiting[0].kind
-            batch = [each for each in self._waiting if each.kind == kind][: batching.max]
+            batch = [each for each in self._waiting if each.kind == kind][:most]
             taken = set(map(id, batch))
             self._waiting = [each for each in self._waiting if id(each) not in taken]
             self._is_busy = True
             return batch
 
-    def computed(self, size: int) -> None:
+    def computed(self, size: int, was_proof: bool) -> None:
         """Lets the next ones begin, after so many requests at once."""
         with self._changed:
             self._is_busy = False
-            self._last_size = max(1, size)
+            self._last_size = size
+            self._pace.end(size, False)
+            if was_proof:
+                self._pace.restart()
             self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Makes no batches any more."""
+        with self._changed:
+            self._pace.stop()
+            self._changed.notify_all()
+
+    def _is_turn(self) -> bool:
+        """Whether a batch may begin. Requests that are to go through are sent on their way."""
+        while self._waiting and self._pace.goes_through():
+            request = self._waiting.pop(0)
+            if request.is_given_up:
+                self._pace.end(1, True)
+                continue
+            self._through += 1
+            request.goes_through = True
+            request.done.set()
+        in_trial = self._through > 0 and not self._pace.is_batching
+        return bool(self._waiting) and not self._is_busy and not in_trial
 
 
 class _Worker:
@@ -222,7 +360,6 @@ class _Worker:
         self._output_count = len(graph.outputs)
         self._batch: list[_Request] = []
         self._is_proven = False
-        self._is_refused = False
         self._thread = threading.Thread(target=self._loop, name="wasinn batching", daemon=True)
         self._thread.start()
 
@@ -238,16 +375,17 @@ class _Worker:
                 context.cancel()
 
     def _loop(self) -> None:
-        while batch := self._queue.collect():
-            self._batch = batch = [each for each in batch if not each.is_given_up]
+        while taken := self._queue.collect(self._is_proven):
+            was_proven = self._is_proven
+            self._batch = batch = [each for each in taken if not each.is_given_up]
             try:
-                if len(batch) > 1 and not self._is_refused:
+                if len(batch) > 1:
                     self._compute_together(batch)
                 else:
                     self._compute_each(batch)
             finally:
                 self._batch = []
-                self._queue.computed(len(batch))
+                self._queue.computed(len(taken), self._is_proven is not was_proven)
                 for each in batch:
                     each.done.set()
 
@@ -293,7 +431,7 @@ class _Worker:
         return True
 
     def _refuse(self, why: str) -> None:
-        self._is_refused = True
+        self._queue.stop()
         logging.getLogger("wasinn.nn").warning(
             "a graph is not batched any more: a batch does not give what single requests do: %s",
             why,
@@ -363,20 +501,21 @@ class _BatchedContext(ExecutionContext):
         if len(self._inputs) < len(self._graph.inputs):
             self._compute_own()
             return
-        with self._graph.alone() as is_alone:
-            if is_alone:
-                self._compute_own()
-                return
         request = self._request = _Request(
             tuple(self._inputs[index] for index in range(len(self._inputs)))
         )
-        try:
-            self._graph.together(request)
-        finally:
-            self._request = None
+        is_mine = self._graph.enter(request)
+        self._request = None
+        if is_mine:
+            try:
+                if not request.is_given_up:
+                    self._compute_own()
+            finally:
+                self._graph.leave(request)
         if request.error is not None:
             raise request.error
-        self._outputs = request.outputs
+        if not is_mine:
+            self._outputs = request.outputs
 
     def get_output(self, index: int) -> Tensor:
         if self._outputs is not None and index < len(self._outputs):
