@@ -147,6 +147,13 @@ def _nn_batching(request: Request) -> Result:
     return nn_batching_table(request.rounds)
 
 
+def _nn_rounds(_request: Request) -> Result:
+    from benchmarks.nn_rounds import nn_rounds_table
+
+    say("nn rounds")
+    return nn_rounds_table()
+
+
 TABLES: tuple[TableOf, ...] = (
     TableOf("kernels", "llvm-jit and aot against native code, wasmtime, WAMR.", _kernels, True),
     TableOf("modes", "Every mode and every peer over native code.", _modes, True),
@@ -162,4 +169,5 @@ TABLES: tuple[TableOf, ...] = (
     TableOf("nn", "MiniLM through guest and WASI-NN, against a bare session.", _nn),
     TableOf("nn-calls", "WASI-NN's own cost, without and with isolation.", _nn_calls),
     TableOf("nn-batching", "Many guests on one graph, without and with batching.", _nn_batching),
+    TableOf("nn-rounds", "Memory after 10,000 rounds of load, compute, unload.", _nn_rounds),
 )

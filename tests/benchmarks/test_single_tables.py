@@ -12,7 +12,7 @@ import wasmtime
 from click.testing import CliRunner
 
 from benchmarks import __main__ as command
-from benchmarks import aot, fast_jit, hostcall, idle, nn_batching, nn_calls
+from benchmarks import aot, fast_jit, hostcall, idle, nn_batching, nn_calls, nn_rounds
 from benchmarks.catalogue import KERNELS
 from benchmarks.errors import BenchmarkError
 from benchmarks.field import Fields
@@ -62,6 +62,11 @@ def test_nn_batching() -> None:
         ("MiniLM, ONNX Runtime", "2"),
     ]
     assert len(result.bars) == 2
+
+
+def test_nn_rounds() -> None:
+    rows = _rows(nn_rounds.nn_rounds_table(rounds=5))
+    assert {"null", "onnx"} <= set(rows)
 
 
 def test_idle() -> None:
