@@ -1,7 +1,8 @@
 /* WASI-NN for C guests: the module "wasi_ephemeral_nn".
  *
  * Six imported functions, the numbers they use, and the two structures they read from the guest's
- * memory, as wasi-nn.witx defines them.  Header only; nothing to link.  Works with any compiler
+ * memory, as wasi-nn.witx defines them; and six more that WasmEdge added.  A guest imports those it
+ * calls, so one that calls none of the latter runs on hosts without them.  Header only; nothing to link.  Works with any compiler
  * for wasm32 that knows clang's import attributes, for example
  *
  *     python -m ziglang cc -target wasm32-wasi -O2 -I include app.c -o app.wasm
@@ -46,7 +47,12 @@ enum {
   WASI_NN_RUNTIME_ERROR = 5,         /* the backend failed */
   WASI_NN_UNSUPPORTED_OPERATION = 6, /* no backend offers this encoding, target or call */
   WASI_NN_TOO_LARGE = 7,             /* the output does not fit the buffer, or a limit is hit */
-  WASI_NN_NOT_FOUND = 8              /* no model of this name */
+  WASI_NN_NOT_FOUND = 8,             /* no model of this name */
+  /* Beyond the witx file: */
+  WASI_NN_END_OF_SEQUENCE = 100, /* compute_single: there is no further piece */
+  WASI_NN_CONTEXT_FULL = 101,
+  WASI_NN_PROMPT_TOO_LONG = 102,
+  WASI_NN_MODEL_NOT_FOUND = 103 /* the host knows the name, but the model's file is missing */
 };
 
 /* Element type of a tensor: one byte in wasi_nn_tensor. */
@@ -132,7 +138,36 @@ WASI_NN_IMPORT("get_output")
 wasi_nn_errno wasi_nn_get_output(wasi_nn_context context, uint32_t index, void *buffer,
                                  uint32_t size, uint32_t *written);
 
-/* The witx name of an error number, for messages. */
+/* From here on: additions of WasmEdge, which not every host has. */
+
+/* As load_by_name, with a configuration that the backend reads, usually JSON. */
+WASI_NN_IMPORT("load_by_name_with_config")
+wasi_nn_errno wasi_nn_load_by_name_with_config(const char *name, uint32_t length,
+                                               const void *config, uint32_t config_size,
+                                               wasi_nn_graph *graph);
+
+/* Computes the next piece of the output, such as one token of a text. */
+WASI_NN_IMPORT("compute_single")
+wasi_nn_errno wasi_nn_compute_single(wasi_nn_context context);
+
+/* The last piece of output `index`, as get_output. */
+WASI_NN_IMPORT("get_output_single")
+wasi_nn_errno wasi_nn_get_output_single(wasi_nn_context context, uint32_t index, void *buffer,
+                                        uint32_t size, uint32_t *written);
+
+/* Ends what compute_single began. */
+WASI_NN_IMPORT("fini_single")
+wasi_nn_errno wasi_nn_fini_single(wasi_nn_context context);
+
+/* Gives a graph back.  Contexts that were made from it keep working. */
+WASI_NN_IMPORT("unload")
+wasi_nn_errno wasi_nn_unload(wasi_nn_graph graph);
+
+/* Gives a context back. */
+WASI_NN_IMPORT("finalize_execution_context")
+wasi_nn_errno wasi_nn_finalize_execution_context(wasi_nn_context context);
+
+/* The name of an error number, for messages. */
 static inline const char *wasi_nn_errno_name(wasi_nn_errno error) {
   switch (error) {
     case WASI_NN_SUCCESS: return "success";
@@ -144,6 +179,10 @@ static inline const char *wasi_nn_errno_name(wasi_nn_errno error) {
     case WASI_NN_UNSUPPORTED_OPERATION: return "unsupported_operation";
     case WASI_NN_TOO_LARGE: return "too_large";
     case WASI_NN_NOT_FOUND: return "not_found";
+    case WASI_NN_END_OF_SEQUENCE: return "end_of_sequence";
+    case WASI_NN_CONTEXT_FULL: return "context_full";
+    case WASI_NN_PROMPT_TOO_LONG: return "prompt_too_long";
+    case WASI_NN_MODEL_NOT_FOUND: return "model_not_found";
     default: return "unknown error";
   }
 }

@@ -101,8 +101,9 @@ def test_error_numbers_of_the_page() -> None:
 
 def test_limits_of_the_page() -> None:
     section = PAGE.split("## Limits for one guest")[1].split("From Python")[0]
-    values = re.findall(r"^\| [^|]+ \| ([\d,]+)( GiB)? \|", section, re.MULTILINE)
-    numbers = [int(n.replace(",", "")) << (30 if unit else 0) for n, unit in values]
+    values = re.findall(r"^\| [^|]+ \| ([\d,]+)( [MG]iB)? \|", section, re.MULTILINE)
+    shifts = {"": 0, " MiB": 20, " GiB": 30}
+    numbers = [int(n.replace(",", "")) << shifts[unit] for n, unit in values]
     limits = NnLimits()
     assert numbers == [
         limits.graphs,
@@ -112,6 +113,7 @@ def test_limits_of_the_page() -> None:
         limits.builders,
         limits.rank,
         limits.name_bytes,
+        limits.config_bytes,
     ]
 
 

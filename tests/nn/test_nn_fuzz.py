@@ -18,6 +18,12 @@ ARITIES = {
     "set_input": 3,
     "compute": 1,
     "get_output": 5,
+    "load_by_name_with_config": 5,
+    "compute_single": 1,
+    "get_output_single": 5,
+    "fini_single": 1,
+    "unload": 1,
+    "finalize_execution_context": 1,
 }
 MEMORY_PAGES = 2
 

@@ -46,6 +46,10 @@ def test_numbers_are_those_of_the_witx_file() -> None:
         "unsupported_operation": 6,
         "too_large": 7,
         "not_found": 8,
+        "end_of_sequence": 100,
+        "context_full": 101,
+        "prompt_too_long": 102,
+        "model_not_found": 103,
     }
     assert set(WITX_ERRNO) == set(ErrorKind)
     assert [t.value for t in WITX_TENSOR_TYPES] == ["f16", "f32", "f64", "u8", "i32", "i64"]
@@ -60,6 +64,12 @@ def test_signatures(guest: Guest) -> None:
         "set_input": "[i32 i32 i32] -> [i32]",
         "compute": "[i32] -> [i32]",
         "get_output": "[i32 i32 i32 i32 i32] -> [i32]",
+        "load_by_name_with_config": "[i32 i32 i32 i32 i32] -> [i32]",
+        "compute_single": "[i32] -> [i32]",
+        "get_output_single": "[i32 i32 i32 i32 i32] -> [i32]",
+        "fini_single": "[i32] -> [i32]",
+        "unload": "[i32] -> [i32]",
+        "finalize_execution_context": "[i32] -> [i32]",
     }
 
 
@@ -441,6 +451,8 @@ def test_keyboard_interrupt_is_not_an_errno(
         ("init_execution_context", 2),
         ("set_input", 3),
         ("get_output", 5),
+        ("load_by_name_with_config", 5),
+        ("get_output_single", 5),
     ],
 )
 def test_a_guest_without_memory(null_graphs: GraphRegistry, name: str, arity: int) -> None:

@@ -30,6 +30,7 @@ from wasinn_host.nn.plugin import (
     Cancellable,
     ExecutionContext,
     Graph,
+    Streaming,
     Tensor,
     TensorSpec,
 )
@@ -234,7 +235,9 @@ class _BatchedGraph(Graph):
         return self._graph.outputs
 
     def create_context(self) -> ExecutionContext:
-        return _BatchedContext(self, self._graph.create_context())
+        own = self._graph.create_context()
+        # What is computed piece by piece can not wait for others.
+        return own if isinstance(own, Streaming) else _BatchedContext(self, own)
 
     def close(self) -> None:
         with self._changed:

@@ -8,7 +8,7 @@ error numbers. Between this table and the backends there is room for wrappers: t
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
@@ -17,7 +17,14 @@ from wasinn_host.nn.errors import ErrorKind, OutputTooSmall, WasiNnError
 from wasinn_host.nn.graphs import GraphRegistry, SharedGraph
 from wasinn_host.nn.handles import CONTEXT_TAG, GRAPH_TAG, HandleTable, next_owner
 from wasinn_host.nn.limits import NnLimits
-from wasinn_host.nn.plugin import Cancellable, ExecutionContext, Graph, Target, Tensor
+from wasinn_host.nn.plugin import (
+    Cancellable,
+    ExecutionContext,
+    Graph,
+    Streaming,
+    Target,
+    Tensor,
+)
 
 __all__ = ["NnContext"]
 
@@ -104,14 +111,19 @@ class NnContext:
             raise
         return self._add_graph(SharedGraph(loaded, lambda: self._return_model_bytes(size)))
 
-    def load_by_name(self, name: str) -> int:
+    def load_by_name(self, name: str, config: bytes = b"") -> int:
         """A graph handle for one of the host's named graphs.
 
+        Args:
+            name: the registered one.
+            config: what the guest wants of it, for the backend to read; empty for nothing.
+
         Raises:
-            WasiNnError: ``not_found`` for an unknown name, else what loading raises.
+            WasiNnError: ``not_found`` for an unknown name, ``invalid_argument`` for a config that
+                its backend does not take, else what loading raises.
         """
         self._graphs.reserve_check()
-        return self._add_graph(self._registry.get(name))
+        return self._add_graph(self._registry.get(name, config))
 
     def init_execution_context(self, graph: int) -> int:
         """A handle of a new context for a graph.
@@ -162,21 +174,32 @@ class NnContext:
         entry = self._contexts.get(handle)
         with entry.lock:
             self._require_open(entry, handle)
-            cancellable = entry.cancellable
-            if interrupt is None or cancellable is None:
-                with _backend_errors(entry.shared, "compute"):
-                    entry.context.compute()
-                return
-            watch = self._watch(interrupt)
-            is_free_to_run = watch.enter(cancellable)
-            try:
-                if not is_free_to_run:
-                    raise WasiNnError(ErrorKind.RUNTIME_ERROR, "the guest is being stopped")
-                entry.context.compute()
-            except BaseException as error:
-                _reraise(error, entry.shared, "compute")
-            finally:
-                watch.leave(cancellable)
+            self._run(entry, entry.context.compute, "compute", interrupt)
+
+    def compute_single(self, handle: int, interrupt: GuestInterrupt | None = None) -> None:
+        """Computes the next piece of a context's outputs, as `compute`.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle or a backend that can not stream,
+                ``end_of_sequence`` when there is no further piece, else what the backend raises.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            self._run(entry, _streaming(entry).compute_single, "compute_single", interrupt)
+
+    def fini_single(self, handle: int) -> None:
+        """Ends a run of `compute_single`.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle or a backend that can not stream.
+        """
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            streaming = _streaming(entry)
+            with _backend_errors(entry.shared, "fini_single"):
+                streaming.fini_single()
 
     def get_output(self, handle: int, index: int) -> Tensor:
         """An output for host code: type, shape, and data that is a copy of its own.
@@ -209,15 +232,15 @@ class NnContext:
         entry = self._contexts.get(handle)
         with entry.lock:
             self._require_open(entry, handle)
-            try:
-                data = entry.context.get_output(index).data
-                size = data.nbytes
-                if size > out.nbytes:
-                    raise OutputTooSmall(size, out.nbytes, index)
-                out[:size] = data
-            except BaseException as error:
-                _reraise(error, entry.shared, "get_output")
-            return size
+            return _copy(entry, entry.context.get_output, index, out, "get_output")
+
+    def copy_output_single(self, handle: int, index: int, out: memoryview) -> int:
+        """Copies the last piece of an output into the guest's buffer, as `copy_output`."""
+        entry = self._contexts.get(handle)
+        with entry.lock:
+            self._require_open(entry, handle)
+            get = _streaming(entry).get_output_single
+            return _copy(entry, get, index, out, "get_output_single")
 
     def graph(self, handle: int) -> Graph:
         """The graph under a handle, to look at its inputs and outputs.
@@ -252,6 +275,29 @@ class NnContext:
             self._drop_entry(entry)
         for shared in self._graphs.clear():
             _release(shared)
+
+    def _run(
+        self,
+        entry: _Entry,
+        compute: Callable[[], None],
+        method: str,
+        interrupt: GuestInterrupt | None,
+    ) -> None:
+        cancellable = entry.cancellable
+        if interrupt is None or cancellable is None:
+            with _backend_errors(entry.shared, method):
+                compute()
+            return
+        watch = self._watch(interrupt)
+        is_free_to_run = watch.enter(cancellable)
+        try:
+            if not is_free_to_run:
+                raise WasiNnError(ErrorKind.RUNTIME_ERROR, "the guest is being stopped")
+            compute()
+        except BaseException as error:
+            _reraise(error, entry.shared, method)
+        finally:
+            watch.leave(cancellable)
 
     def _add_graph(self, shared: SharedGraph) -> int:
         try:
@@ -302,6 +348,29 @@ class NnContext:
             with self._budget_lock:
                 watch = self._watches.setdefault(id(interrupt), CancelWatch(interrupt))
         return watch
+
+
+def _streaming(entry: _Entry) -> Streaming:
+    if not isinstance(entry.context, Streaming):
+        raise WasiNnError(
+            ErrorKind.INVALID_ARGUMENT,
+            f"{entry.shared.who}: computes all at once, it can not stream; call compute",
+        )
+    return entry.context
+
+
+def _copy(
+    entry: _Entry, get: Callable[[int], Tensor], index: int, out: memoryview, method: str
+) -> int:
+    try:
+        data = get(index).data
+        size = data.nbytes
+        if size > out.nbytes:
+            raise OutputTooSmall(size, out.nbytes, index)
+        out[:size] = data
+    except BaseException as error:
+        _reraise(error, entry.shared, method)
+    return size
 
 
 def _release(shared: SharedGraph) -> None:

@@ -229,6 +229,11 @@ class BackendRegistry:
         """
         plugin, backend, device = self._find(source.encoding, target)
         who = plugin.report.who
+        if source.config and not backend.takes_config:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"{who}: takes no configuration of a model; load it by name alone",
+            )
         try:
             graph = check_graph(backend.load(source, device), who)
         except WasiNnError:

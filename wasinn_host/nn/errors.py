@@ -22,7 +22,7 @@ __all__ = ["WITX_ERRNO", "ErrorKind", "OutputTooSmall", "PluginError", "WasiNnEr
 
 
 class ErrorKind(enum.Enum):
-    """How a WASI-NN call failed; the value is the word of the witx file."""
+    """How a WASI-NN call failed; the value is the word of the witx file, or of WasmEdge."""
 
     INVALID_ARGUMENT = "invalid_argument"
     INVALID_ENCODING = "invalid_encoding"
@@ -32,6 +32,10 @@ class ErrorKind(enum.Enum):
     UNSUPPORTED_OPERATION = "unsupported_operation"
     TOO_LARGE = "too_large"
     NOT_FOUND = "not_found"
+    END_OF_SEQUENCE = "end_of_sequence"
+    CONTEXT_FULL = "context_full"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    MODEL_NOT_FOUND = "model_not_found"
 
 
 WITX_ERRNO: Final[Mapping[ErrorKind, int]] = MappingProxyType(
@@ -44,9 +48,13 @@ WITX_ERRNO: Final[Mapping[ErrorKind, int]] = MappingProxyType(
         ErrorKind.UNSUPPORTED_OPERATION: 6,
         ErrorKind.TOO_LARGE: 7,
         ErrorKind.NOT_FOUND: 8,
+        ErrorKind.END_OF_SEQUENCE: 100,
+        ErrorKind.CONTEXT_FULL: 101,
+        ErrorKind.PROMPT_TOO_LONG: 102,
+        ErrorKind.MODEL_NOT_FOUND: 103,
     }
 )
-"""``nn_errno`` of ``wasi_ephemeral_nn``; 0 is success. Source: wasi-nn.witx."""
+"""``nn_errno`` of ``wasi_ephemeral_nn``; 0 is success. Source: witx file, WasmEdge from 100 on."""
 
 
 class WasiNnError(WasinnError):

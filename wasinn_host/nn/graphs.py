@@ -102,11 +102,22 @@ class SharedGraph:
 
     def retain(self) -> SharedGraph:
         """One reference more."""
+        if not self.try_retain():
+            raise WasiNnError(ErrorKind.NOT_FOUND, "the graph has been closed by the host")
+        return self
+
+    def try_retain(self) -> bool:
+        """One reference more, unless there is none any more."""
         with self._lock:
             if self._references == 0:
-                raise WasiNnError(ErrorKind.NOT_FOUND, "the graph has been closed by the host")
+                return False
             self._references += 1
-        return self
+            return True
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody holds it."""
+        return self._references > 0
 
     def release(self) -> None:
         """One reference less."""
@@ -127,6 +138,7 @@ def load_model(
     target: Target,
     builders: tuple[bytes, ...] = (),
     paths: tuple[Path, ...] = (),
+    config: bytes = b"",
 ) -> LoadedGraph:
     """Loads a model after resolving ``autodetect``.
 
@@ -136,14 +148,15 @@ def load_model(
         target: where to run it.
         builders: its bytes, from a guest; or
         paths: its files, from the host's user.
+        config: what a guest wants of it, for a backend that takes that.
 
     Raises:
-        WasiNnError: ``invalid_encoding`` when nothing is detected, ``not_found`` when a file is
-            missing, else as `BackendRegistry.load`.
+        WasiNnError: ``invalid_encoding`` when nothing is detected, ``model_not_found`` when a file
+            is missing, else as `BackendRegistry.load`.
     """
     for path in paths:
         if not path.is_file():
-            raise WasiNnError(ErrorKind.NOT_FOUND, f"there is no model file {path}")
+            raise WasiNnError(ErrorKind.MODEL_NOT_FOUND, f"there is no model file {path}")
     if encoding == AUTODETECT:
         heads = builders or tuple(_head(path) for path in paths)
         found = sniff_encoding(heads)
@@ -154,7 +167,7 @@ def load_model(
                 f"{', '.join(ENCODINGS)}; name the encoding",
             )
         encoding = found
-    return backends.load(ModelSource(encoding, builders, paths), target)
+    return backends.load(ModelSource(encoding, builders, paths, config), target)
 
 
 def _head(path: Path) -> bytes:
@@ -163,7 +176,7 @@ def _head(path: Path) -> bytes:
             return file.read(512)
     except OSError as error:
         raise WasiNnError(
-            ErrorKind.NOT_FOUND, f"model file {path} can not be read: {error.strerror}"
+            ErrorKind.MODEL_NOT_FOUND, f"model file {path} can not be read: {error.strerror}"
         ) from error
 
 
@@ -175,6 +188,7 @@ class _Named:
     target: Target
     builders: tuple[bytes, ...]
     paths: tuple[Path, ...]
+    config: bytes = b""
     shared: SharedGraph | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -199,6 +213,7 @@ class GraphRegistry:
         self._batching = batching
         self._metrics = metrics
         self._named: dict[str, _Named] = {}
+        self._configured: dict[tuple[str, bytes], _Named] = {}
         self._lock = threading.Lock()
 
     def preload(self, spec: PreloadSpec, *, eager: bool = False) -> None:
@@ -249,10 +264,12 @@ class GraphRegistry:
         with self._lock:
             return tuple(sorted(self._named))
 
-    def get(self, name: str) -> SharedGraph:
+    def get(self, name: str, config: bytes = b"") -> SharedGraph:
         """The graph of that name, loaded now if it was not yet; one reference is the caller's.
 
         Many callers at a time cause one load. A failed load is tried again by the next caller.
+        With a config of a guest it is another graph, shared by those who give the same one, and
+        closed when the last of them lets go of it: guests must not fill the host's memory.
 
         Raises:
             WasiNnError: ``not_found`` for an unknown name, else what loading raises.
@@ -264,6 +281,8 @@ class GraphRegistry:
                 ErrorKind.NOT_FOUND,
                 f"no graph is named {name[:80]!r}; {near(name[:80], self.names())}",
             )
+        if config:
+            return self._get_configured(entry, name, config)
         with entry.lock:
             return (entry.shared or self._load(entry, name)).retain()
 
@@ -284,18 +303,20 @@ class GraphRegistry:
         builders: tuple[bytes, ...] = (),
         paths: tuple[Path, ...] = (),
         name: str = "",
+        config: bytes = b"",
     ) -> LoadedGraph:
         """Loads a model with what the host's user wants around it: batching, metrics.
 
         Args:
             encoding, target, builders, paths: as `load_model` takes them.
             name: what guests call it; empty for a guest's own.
+            config: what a guest wants of it.
 
         Raises:
             WasiNnError: as `load_model`.
         """
         began = time.perf_counter()
-        loaded = load_model(self.backends, encoding, target, builders, paths)
+        loaded = load_model(self.backends, encoding, target, builders, paths, config)
         if self._batching is not None:
             from wasinn_host.nn.batching import batched
 
@@ -305,7 +326,38 @@ class GraphRegistry:
             loaded = replace(loaded, graph=self._metrics.measured(loaded, name, seconds))
         return loaded
 
-    def _load(self, entry: _Named, name: str) -> SharedGraph:
-        loaded = self.load(entry.encoding, entry.target, entry.builders, entry.paths, name)
-        entry.shared = SharedGraph(loaded)
+    def _load(
+        self, entry: _Named, name: str, on_close: Callable[[], None] | None = None
+    ) -> SharedGraph:
+        loaded = self.load(
+            entry.encoding, entry.target, entry.builders, entry.paths, name, entry.config
+        )
+        entry.shared = SharedGraph(loaded, on_close)
         return entry.shared
+
+    def _get_configured(self, base: _Named, name: str, config: bytes) -> SharedGraph:
+        key = name, config
+
+        def forget() -> None:
+            with self._lock:
+                # It may have been loaded anew while the one before was closed.
+                if entry.shared is not None and not entry.shared.is_open:
+                    del self._configured[key]
+
+        while True:
+            with self._lock:
+                new = _Named(base.encoding, base.target, base.builders, base.paths, config)
+                entry = self._configured.setdefault(key, new)
+            with entry.lock:
+                if entry.shared is not None and entry.shared.try_retain():
+                    return entry.shared
+                with self._lock:
+                    if self._configured.get(key) is not entry:
+                        continue  # the last holder let go of it meanwhile
+                    entry.shared = None
+                try:
+                    return self._load(entry, name, forget)
+                except BaseException:
+                    with self._lock:
+                        del self._configured[key]
+                    raise

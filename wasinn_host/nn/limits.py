@@ -22,6 +22,7 @@ class NnLimits:
         builders: parts of one model.
         rank: dimensions of one tensor. 32 is what numpy 1 can hold.
         name_bytes: length of a graph's name in UTF-8.
+        config_bytes: length of what a guest gives along with a graph's name.
     """
 
     graphs: int = 64
@@ -31,6 +32,7 @@ class NnLimits:
     builders: int = 64
     rank: int = 32
     name_bytes: int = 1024
+    config_bytes: int = 1 << 20
 
     def __post_init__(self) -> None:
         for entry in fields(self):

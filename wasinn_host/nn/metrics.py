@@ -17,6 +17,7 @@ Each has the labels `graph` (its name, empty for a guest's own), `encoding`, `ba
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
@@ -24,6 +25,7 @@ from wasinn_host.nn.plugin import (
     Cancellable,
     ExecutionContext,
     Graph,
+    Streaming,
     Tensor,
     TensorSpec,
 )
@@ -138,7 +140,10 @@ class _MeasuredGraph(Graph):
         return self._graph.outputs
 
     def create_context(self) -> ExecutionContext:
-        return _MeasuredContext(self._graph.create_context(), self._metrics, self._labels)
+        context = self._graph.create_context()
+        if isinstance(context, Streaming):
+            return _MeasuredStream(context, context, self._metrics, self._labels)
+        return _MeasuredContext(context, self._metrics, self._labels)
 
     def close(self) -> None:
         self._graph.close()
@@ -163,9 +168,12 @@ class _MeasuredContext(ExecutionContext):
         self._in.inc(tensor.data.nbytes)
 
     def compute(self) -> None:
+        self._measure(self._context.compute)
+
+    def _measure(self, compute: Callable[[], None]) -> None:
         began = time.perf_counter()
         try:
-            self._context.compute()
+            compute()
         except Exception as error:
             kind = error.kind if isinstance(error, WasiNnError) else ErrorKind.RUNTIME_ERROR
             self._computes.labels(*self._labels, kind.value).inc()
@@ -185,3 +193,28 @@ class _MeasuredContext(ExecutionContext):
     def close(self) -> None:
         self._open.dec()
         self._context.close()
+
+
+class _MeasuredStream(_MeasuredContext):
+    """Each piece counts as a computation, and its end as one with that result."""
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        stream: Streaming,
+        metrics: NnMetrics,
+        labels: tuple[str, ...],
+    ) -> None:
+        super().__init__(context, metrics, labels)
+        self._stream = stream
+
+    def compute_single(self) -> None:
+        self._measure(self._stream.compute_single)
+
+    def get_output_single(self, index: int) -> Tensor:
+        tensor = self._stream.get_output_single(index)
+        self._out.inc(tensor.data.nbytes)
+        return tensor
+
+    def fini_single(self) -> None:
+        self._stream.fini_single()

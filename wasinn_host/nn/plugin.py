@@ -11,7 +11,7 @@ Threads: the host never calls one execution context from two threads at a time (
 exception), but calls different contexts of one graph, and loads graphs, at the same time.
 
 Optional abilities are protocols. The host looks for them on each new execution context; a plugin
-that has none of them ignores them. There is one so far: `Cancellable`.
+that has none of them ignores them. There are `Cancellable` and `Streaming`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ __all__ = [
     "ModelSource",
     "Quantization",
     "Sample",
+    "Streaming",
     "Target",
     "Tensor",
     "TensorSpec",
@@ -218,11 +219,14 @@ class ModelSource:
             may become a path, a URL or a command.
         paths: the host's files, in order; empty for guest bytes. Trusted: a backend may open
             further files that they refer to.
+        config: what the guest wants of a named model, as a rule JSON; empty for nothing, and
+            always for a backend that does not say `Backend.takes_config`. Untrusted.
     """
 
     encoding: str
     builders: tuple[bytes, ...] = ()
     paths: tuple[Path, ...] = ()
+    config: bytes = b""
 
     @property
     def is_trusted(self) -> bool:
@@ -233,7 +237,7 @@ class ModelSource:
         """The model's parts as bytes, wherever they come from.
 
         Raises:
-            WasiNnError: ``not_found`` when a file can not be read.
+            WasiNnError: ``model_not_found`` when a file can not be read.
         """
         if not self.paths:
             return self.builders
@@ -243,7 +247,8 @@ class ModelSource:
                 parts.append(path.read_bytes())
             except OSError as error:
                 raise WasiNnError(
-                    ErrorKind.NOT_FOUND, f"model file {path} can not be read: {error.strerror}"
+                    ErrorKind.MODEL_NOT_FOUND,
+                    f"model file {path} can not be read: {error.strerror}",
                 ) from error
         return tuple(parts)
 
@@ -276,11 +281,13 @@ class Backend(ABC):
             not to `API_VERSION` itself.
         encodings: what `load` accepts, in lower case; `ANY_ENCODING` for everything.
         options: names and one-line descriptions of what the user may configure.
+        takes_config: whether guests may give a `ModelSource.config` along.
     """
 
     api_version: ClassVar[int]
     encodings: ClassVar[frozenset[str]]
     options: ClassVar[Mapping[str, str]] = {}
+    takes_config: ClassVar[bool] = False
 
     def __init__(self, options: Mapping[str, str]) -> None:  # noqa: B027
         """Takes the user's options; the host has checked the names against `options`.
@@ -380,3 +387,31 @@ class Cancellable(Protocol):
     def cancel(self) -> None:
         """Makes a running `compute` raise soon. May come from any thread, repeatedly, and when
         nothing runs; it must not block. It concerns the running `compute`, not later ones."""
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An execution context that can compute piece by piece, such as a text one token at a time.
+
+    All contexts of a graph can, or none. A run begins with the first `compute_single` and ends with
+    `fini_single`, `compute` or `close`. A context that is `Cancellable` ends `compute_single` too.
+    """
+
+    def compute_single(self) -> None:
+        """Computes the next piece.
+
+        Raises:
+            WasiNnError: ``end_of_sequence`` when there is none, ``context_full``,
+                ``prompt_too_long``, or as `ExecutionContext.compute`.
+        """
+
+    def get_output_single(self, index: int) -> Tensor:
+        """The last piece of an output; its data stays unchanged until the next call of any other
+        method than this and `ExecutionContext.get_output`.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong index, or when there is no piece.
+        """
+
+    def fini_single(self) -> None:
+        """Ends the run. No error when there is none."""

@@ -27,13 +27,21 @@ _PARAMETERS: Final = {
     "set_input": ("context", "index", "tensor"),
     "compute": ("context",),
     "get_output": ("context", "index", "out", "out_max_bytes", "written_out"),
+    "load_by_name_with_config": ("name", "name_len", "config", "config_len", "graph_out"),
+    "compute_single": ("context",),
+    "get_output_single": ("context", "index", "out", "out_max_bytes", "written_out"),
+    "fini_single": ("context",),
+    "unload": ("graph",),
+    "finalize_execution_context": ("context",),
 }
-_DECIMAL: Final = frozenset({"count", "index", "out_max_bytes", "name_len"})
+_DECIMAL: Final = frozenset({"count", "index", "out_max_bytes", "name_len", "config_len"})
 _RESULTS: Final = {
     "load": ("graph", "#x"),
     "load_by_name": ("graph", "#x"),
+    "load_by_name_with_config": ("graph", "#x"),
     "init_execution_context": ("context", "#x"),
     "get_output": ("written", "d"),
+    "get_output_single": ("written", "d"),
 }
 
 

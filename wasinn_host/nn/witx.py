@@ -1,5 +1,7 @@
 """The codec of ``wasi_ephemeral_nn``: witx numbers and layouts over the core model. No state.
 
+The proposal's six functions, and the six that WasmEdge adds to the same module.
+
 Every parameter is an i32, every result an errno. Pointers are checked before anything is done;
 a bad one is ``invalid_argument``, never a trap. What each misuse is answered with:
 
@@ -14,7 +16,9 @@ a bad one is ``invalid_argument``, never a trap. What each misuse is answered wi
 | handle that is forged, stale, of the other kind, another guest's | 1 invalid_argument |
 | name that is not UTF-8, empty, or longer than the limit | 1 invalid_argument |
 | name that is not registered | 8 not_found |
-| named graph whose file is missing | 8 not_found |
+| named graph whose file is missing | 103 model_not_found |
+| configuration longer than the limit | 7 too_large |
+| configuration for a graph whose backend takes none | 1 invalid_argument |
 | tensor type beyond 5, more dimensions than the limit | 1 invalid_argument |
 | input index, type, shape or size that does not fit the model | 1 invalid_argument |
 | input or output whose element type WASI-NN lacks | 6 unsupported_operation |
@@ -22,6 +26,8 @@ a bad one is ``invalid_argument``, never a trap. What each misuse is answered wi
 | compute that fails, or is cancelled | 5 runtime_error |
 | get_output before compute, output index that is not there | 1 invalid_argument |
 | get_output with a buffer that is too small: nothing is written but the needed size | 7 too_large |
+| compute_single and its like where the backend can not stream | 1 invalid_argument |
+| compute_single after the last piece, beyond the context, with too long a prompt | 100, 101, 102 |
 | more graphs, contexts, parts, bytes of models or tensors than the limits | 7 too_large |
 | guest without an exported memory | 3 missing_memory |
 | plugin that breaks its contract or raises anything unplanned | 5 runtime_error |
@@ -29,7 +35,7 @@ a bad one is ``invalid_argument``, never a trap. What each misuse is answered wi
 Out-pointers are written on success only, but for ``get_output``'s needed size with ``too_large``.
 Inputs are copied by ``set_input``: the guest may reuse its memory at once.
 
-Source: wasi-nn.witx of the WASI-NN proposal.
+Source: wasi-nn.witx of the WASI-NN proposal; WasmEdge's module of the same name.
 """
 
 from __future__ import annotations
@@ -83,6 +89,12 @@ _ARITY: Final = {
     "set_input": 3,
     "compute": 1,
     "get_output": 5,
+    "load_by_name_with_config": 5,
+    "compute_single": 1,
+    "get_output_single": 5,
+    "fini_single": 1,
+    "unload": 1,
+    "finalize_execution_context": 1,
 }
 
 
@@ -158,23 +170,31 @@ class WasiEphemeralNn:
         self, caller: GuestCaller, name_ptr: int, name_len: int, graph_out: int
     ) -> int:
         """A handle for one of the graphs that the host has under a name."""
+        return self.load_by_name_with_config(caller, name_ptr, name_len, 0, 0, graph_out)
+
+    def load_by_name_with_config(
+        self,
+        caller: GuestCaller,
+        name_ptr: int,
+        name_len: int,
+        config_ptr: int,
+        config_len: int,
+        graph_out: int,
+    ) -> int:
+        """A handle for one of the graphs that the host has under a name, as the guest wants it."""
         try:
             memory = require_memory(caller)
             memory.read(graph_out, 4)  # before the work: a bad out-pointer must not cost it
             raw = memory.view(name_ptr, name_len)
-            if not 0 < name_len <= self.context.limits.name_bytes:
+            config = memory.view(config_ptr, config_len)
+            if config_len > self.context.limits.config_bytes:
                 raise WasiNnError(
-                    ErrorKind.INVALID_ARGUMENT,
-                    f"the graph's name has {name_len} bytes: "
-                    f"expected 1 to {self.context.limits.name_bytes}",
+                    ErrorKind.TOO_LARGE,
+                    f"the graph's configuration has {config_len} bytes, "
+                    f"the limit is {self.context.limits.config_bytes}",
                 )
-            try:
-                name = bytes(raw).decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise WasiNnError(
-                    ErrorKind.INVALID_ARGUMENT, f"the graph's name is not UTF-8: {error}"
-                ) from error
-            memory.write_u32(graph_out, self.context.load_by_name(name))
+            name = self._name(raw)
+            memory.write_u32(graph_out, self.context.load_by_name(name, bytes(config)))
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
         return 0
@@ -206,6 +226,38 @@ class WasiEphemeralNn:
             return self._fail(error)
         return 0
 
+    def compute_single(self, caller: GuestCaller, context: int) -> int:
+        """Computes the next piece of a context's outputs."""
+        try:
+            self.context.compute_single(context, caller.interrupt)
+        except WasiNnError as error:
+            return self._fail(error)
+        return 0
+
+    def fini_single(self, _caller: GuestCaller, context: int) -> int:
+        """Ends what `compute_single` began."""
+        try:
+            self.context.fini_single(context)
+        except WasiNnError as error:
+            return self._fail(error)
+        return 0
+
+    def unload(self, _caller: GuestCaller, graph: int) -> int:
+        """Gives a graph's handle back; contexts keep the graph."""
+        try:
+            self.context.unload(graph)
+        except WasiNnError as error:
+            return self._fail(error)
+        return 0
+
+    def finalize_execution_context(self, _caller: GuestCaller, context: int) -> int:
+        """Gives a context back."""
+        try:
+            self.context.finalize_execution_context(context)
+        except WasiNnError as error:
+            return self._fail(error)
+        return 0
+
     def get_output(
         self,
         caller: GuestCaller,
@@ -216,12 +268,38 @@ class WasiEphemeralNn:
         written_out: int,
     ) -> int:
         """Copies an output into the guest's buffer and says how many bytes it has."""
+        copy = self.context.copy_output
+        return self._get_output(caller, copy, context, index, out_ptr, out_max_bytes, written_out)
+
+    def get_output_single(
+        self,
+        caller: GuestCaller,
+        context: int,
+        index: int,
+        out_ptr: int,
+        out_max_bytes: int,
+        written_out: int,
+    ) -> int:
+        """Copies the last piece of an output, as `get_output`."""
+        copy = self.context.copy_output_single
+        return self._get_output(caller, copy, context, index, out_ptr, out_max_bytes, written_out)
+
+    def _get_output(
+        self,
+        caller: GuestCaller,
+        copy: Callable[[int, int, memoryview], int],
+        context: int,
+        index: int,
+        out_ptr: int,
+        out_max_bytes: int,
+        written_out: int,
+    ) -> int:
         try:
             memory = require_memory(caller)
             memory.read(written_out, 4)
             out = memory.view(out_ptr, out_max_bytes)
             try:
-                written = self.context.copy_output(context, index, out)
+                written = copy(context, index, out)
             except OutputTooSmall as error:
                 memory.write_u32(written_out, min(error.needed, 0xFFFF_FFFF))
                 return self._fail(error)
@@ -252,6 +330,20 @@ class WasiEphemeralNn:
         sizes = _SIZES[rank] if rank < len(_SIZES) else struct.Struct(f"<{rank}I")
         shape = sizes.unpack(memory.read(dims_ptr, 4 * rank))
         return Tensor(WITX_TENSOR_TYPES[type_code], shape, memory.view(data_ptr, data_len))
+
+    def _name(self, raw: memoryview) -> str:
+        if not 0 < raw.nbytes <= self.context.limits.name_bytes:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"the graph's name has {raw.nbytes} bytes: "
+                f"expected 1 to {self.context.limits.name_bytes}",
+            )
+        try:
+            return bytes(raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"the graph's name is not UTF-8: {error}"
+            ) from error
 
     def _fail(self, error: WasiNnError | MemoryAccessError) -> int:
         if not isinstance(error, WasiNnError):

@@ -15,7 +15,14 @@ from typing import Any, Final
 
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
-from wasinn_host.nn.isolation.wire import Call, Connection, Disconnected, Message, TensorFields
+from wasinn_host.nn.isolation.wire import (
+    PIECE,
+    Call,
+    Connection,
+    Disconnected,
+    Message,
+    TensorFields,
+)
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
@@ -64,6 +71,7 @@ class IsolatedBackend(Backend):
         self._process = _Process(self._hello)
         greeting = self._process.greeting
         self.encodings = frozenset(greeting["encodings"])  # type: ignore[misc]  # of this one
+        self.takes_config = bool(greeting["takes_config"])  # type: ignore[misc]
         self._devices = tuple(
             Device(**{**device, "target": Target(device["target"])})
             for device in greeting["devices"]
@@ -247,6 +255,7 @@ class _IsolatedGraph(Graph):
         self._backend = backend
         self._device = device
         self._encoding = source.encoding
+        self._config = source.config
         self._paths = [str(path.absolute()) for path in source.paths]
         self._sizes = [len(part) for part in source.builders]
         self._parts: list[SharedMemory] = []
@@ -275,9 +284,19 @@ class _IsolatedGraph(Graph):
         return self._backend._who
 
     def create_context(self) -> ExecutionContext:
-        context = _IsolatedContext(self)
-        context.open()
-        return context
+        remote, streams = self.remote_context()
+        return (_IsolatedStream if streams else _IsolatedContext)(self, remote)
+
+    def remote_context(self) -> tuple[_Remote, bool]:
+        """A new context there, and whether it is a `Streaming` one."""
+        graph = self.remote()
+        remote = _Remote(graph.process, self.who)
+        try:
+            answer = remote.call(Message((Call.CREATE_CONTEXT, remote.number, graph.number)))
+        except BaseException:
+            remote.close()
+            raise
+        return remote, answer.numbers == (1,)
 
     def remote(self) -> _Remote:
         """Where it is loaded, now if it was lost."""
@@ -309,6 +328,7 @@ class _IsolatedGraph(Graph):
                 "encoding": self._encoding,
                 "device": self._device.id,
                 "paths": self._paths,
+                "config": self._config.hex(),
             }
             numbers = (Call.LOAD, remote.number, *self._sizes)
             descriptors = [part.fd for part in self._parts]
@@ -331,29 +351,19 @@ class _IsolatedContext(ExecutionContext):
     An input that fits what the graph says of it goes along with the next computation.
     """
 
-    def __init__(self, graph: _IsolatedGraph) -> None:
+    def __init__(self, graph: _IsolatedGraph, remote: _Remote) -> None:
         self._graph = graph
-        self._remote: _Remote | None = None
+        self._remote: _Remote | None = remote
         self._inputs: dict[int, SharedMemory] = {}
         self._pending: dict[int, TensorFields] = {}
         self._memories: dict[int, SharedMemory] = {}
         self._outputs: dict[int, Tensor] = {}
         self._cancelled_at: float | None = None
 
-    def open(self) -> None:
-        graph = self._graph.remote()
-        remote = _Remote(graph.process, self._graph.who)
-        try:
-            remote.call(Message((Call.CREATE_CONTEXT, remote.number, graph.number)))
-        except BaseException:
-            remote.close()
-            raise
-        self._remote = remote
-
     def set_input(self, index: int, tensor: Tensor) -> None:
         if self._remote is None or self._remote.is_lost:
             self._forget()
-            self.open()
+            self._remote, _ = self._graph.remote_context()
         specs = self._graph.inputs
         says_enough = index < len(specs) and specs[index].shape is not None
         if says_enough:
@@ -374,11 +384,7 @@ class _IsolatedContext(ExecutionContext):
             self._call(Call.SET_INPUT, [self._pending.pop(index)])
 
     def compute(self) -> None:
-        self._outputs.clear()
-        self._cancelled_at = None
-        pending, self._pending = self._pending, {}
-        answer = self._call(Call.COMPUTE, [*pending.values()], len(pending))
-        self._take_outputs(answer)
+        self._compute(Call.COMPUTE)
 
     def get_output(self, index: int) -> Tensor:
         tensor = self._outputs.get(index)
@@ -406,6 +412,13 @@ class _IsolatedContext(ExecutionContext):
                     self._remote.call(Message((Call.CLOSE,)))
         finally:
             self._forget()
+
+    def _compute(self, call: Call) -> None:
+        self._outputs.clear()
+        self._cancelled_at = None
+        pending, self._pending = self._pending, {}
+        answer = self._call(call, [*pending.values()], len(pending))
+        self._take_outputs(answer)
 
     def _call(self, call: Call, tensors: Sequence[TensorFields], *numbers: int) -> Message:
         if self._remote is None:
@@ -459,6 +472,20 @@ class _IsolatedContext(ExecutionContext):
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
+
+
+class _IsolatedStream(_IsolatedContext):
+    """A context that computes piece by piece."""
+
+    def compute_single(self) -> None:
+        self._compute(Call.COMPUTE_SINGLE)
+
+    def get_output_single(self, index: int) -> Tensor:
+        return self.get_output(PIECE + index)
+
+    def fini_single(self) -> None:
+        self._outputs.clear()
+        self._call(Call.FINI_SINGLE, ())
 
 
 def _filled(part: bytes) -> SharedMemory:

@@ -21,13 +21,21 @@ from wasinn_host.nn.checks import (
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
-from wasinn_host.nn.isolation.wire import Call, Connection, Disconnected, Message, TensorFields
+from wasinn_host.nn.isolation.wire import (
+    PIECE,
+    Call,
+    Connection,
+    Disconnected,
+    Message,
+    TensorFields,
+)
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
     ExecutionContext,
     Graph,
     ModelSource,
+    Streaming,
     Tensor,
     TensorSpec,
 )
@@ -69,6 +77,7 @@ class _Served:
         self._backend: Backend | None = None
         self._devices: dict[str, Device] = {}
         self._encodings: list[str] = []
+        self._takes_config = False
         self._failure: dict[str, Any] | None = None
         self._contexts: dict[int, _ServedContext] = {}
         self._graphs: dict[int, Graph] = {}
@@ -85,12 +94,17 @@ class _Served:
         else:
             self._devices = {device.id: device for device in devices}
             self._encodings = sorted(cls.encodings)
+            self._takes_config = cls.takes_config
 
     def greeting(self) -> dict[str, Any]:
         if self._failure is not None:
             return self._failure
         devices = [{**asdict(d), "target": d.target.value} for d in self._devices.values()]
-        return {"encodings": self._encodings, "devices": devices}
+        return {
+            "encodings": self._encodings,
+            "takes_config": self._takes_config,
+            "devices": devices,
+        }
 
     def cancel(self, number: int) -> None:
         context = self._contexts.get(number)
@@ -134,10 +148,11 @@ class _Served:
             context = check_context(graph.create_context(), self._who)
             served = _ServedContext(number, context, len(graph.outputs))
             self._contexts[number] = served
-            return served, Message()
+            return served, Message((int(isinstance(context, Streaming)),))
         text = message.text
         parts = tuple(map(_content, message.descriptors, numbers))
-        source = ModelSource(text["encoding"], parts, tuple(map(Path, text["paths"])))
+        config = bytes.fromhex(text["config"])
+        source = ModelSource(text["encoding"], parts, tuple(map(Path, text["paths"])), config)
         graph = check_graph(self._backend.load(source, self._devices[text["device"]]), self._who)
         self._graphs[number] = graph
         answer = {
@@ -179,6 +194,10 @@ class _ServedContext:
             Call.GET_OUTPUT: self._get_output,
             Call.CLOSE: self._close,
         }
+        if isinstance(context, Streaming):
+            self._stream = context
+            self.calls[Call.COMPUTE_SINGLE] = self._compute_single
+            self.calls[Call.FINI_SINGLE] = self._fini_single
 
     def cancel(self) -> None:
         cancel = getattr(self._context, "cancel", None)
@@ -208,8 +227,18 @@ class _ServedContext:
         told: list[int] = []
         passed: list[int] = []
         self._give_output(index, told, passed)
-        self._output_count = max(self._output_count, index + 1)
+        if index < PIECE:
+            self._output_count = max(self._output_count, index + 1)
         return Message(told, {}, passed)
+
+    def _compute_single(self, numbers: Iterator[int], descriptors: Sequence[int]) -> Message:
+        self._take_inputs([TensorFields.read(numbers) for _ in range(next(numbers))], descriptors)
+        self._stream.compute_single()
+        return Message()
+
+    def _fini_single(self, _numbers: Iterator[int], _descriptors: Sequence[int]) -> Message:
+        self._stream.fini_single()
+        return Message()
 
     def _close(self, _numbers: Iterator[int], _descriptors: Sequence[int]) -> Message:
         context, self._context = self._context, None
@@ -242,7 +271,10 @@ class _ServedContext:
     def _give_output(self, index: int, told: list[int], passed: list[int]) -> None:
         """Puts an output where the host sees it, and says so in a message's parts."""
         assert self._context is not None
-        tensor = self._context.get_output(index)
+        if index < PIECE:
+            tensor = self._context.get_output(index)
+        else:
+            tensor = self._stream.get_output_single(index - PIECE)
         size = tensor.data.nbytes
         memory = self._outputs.get(index)
         is_new = memory is None or memory.size_bytes < size

@@ -17,10 +17,12 @@ from typing import Any, Final
 
 from wasinn_host.nn.plugin import Tensor, TensorType
 
-__all__ = ["Call", "Connection", "Disconnected", "Message", "TensorFields"]
+__all__ = ["PIECE", "Call", "Connection", "Disconnected", "Message", "TensorFields"]
 
 _HEADER: Final = struct.Struct("<IHI")
 """How many numbers, how many descriptors, how many bytes of text."""
+PIECE: Final = 1 << 32
+"""Added to an output's index: its last piece is meant, see `plugin.Streaming`."""
 _MOST_NUMBERS: Final = 1 << 20
 _MOST_TEXT_BYTES: Final = 64 << 20
 _MOST_DESCRIPTORS: Final = 128
@@ -39,6 +41,8 @@ class Call(enum.IntEnum):
     COMPUTE = 6
     GET_OUTPUT = 7
     CLOSE = 8
+    COMPUTE_SINGLE = 9
+    FINI_SINGLE = 10
 
 
 class Disconnected(Exception):
