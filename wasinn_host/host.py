@@ -112,6 +112,7 @@ class GuestOptions:
             or a list of ``Preopen``, which can be read-only.
         stdin, stdout, stderr: see ``wasinn_host.wasi.WasiConfig``.
         max_memory_bytes: the most that each linear memory may grow to; None for 4 GiB.
+        nn_float_io: whether it gives and gets floats where a model is quantised.
         trace_wasi, trace_nn: take a line for each call of that interface.
         program: the guest's ``argv[0]``; None for the module's file name.
     """
@@ -123,6 +124,7 @@ class GuestOptions:
     stdout: StdoutTarget = Stdio.INHERIT
     stderr: StdoutTarget = Stdio.INHERIT
     max_memory_bytes: int | None = None
+    nn_float_io: bool = False
     trace_wasi: TraceSink | None = None
     trace_nn: TraceSink | None = None
     program: str | None = None
@@ -177,7 +179,7 @@ class Guest:
     def _add_nn(self, host: Host, linker: Linker, options: GuestOptions) -> None:
         from wasinn_host.nn import NnContext, WasiEphemeralNn
 
-        self.nn = NnContext(host.graphs, host.nn_limits)
+        self.nn = NnContext(host.graphs, host.nn_limits, float_io=options.nn_float_io)
         codec = self._nn_codec = WasiEphemeralNn(self.nn, options.trace_nn)
         for name, ty, function in codec.functions():
             linker.define_func(NN_MODULE, name, ty, function, access_caller=True, unsigned=True)

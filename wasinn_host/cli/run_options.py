@@ -55,6 +55,7 @@ class RunOptions:
         nn_fallback: whether a model goes to the CPU when nobody offers its target.
         nn_isolate: whether each backend runs in a process of its own.
         nn_batch: how computations on one graph become one, or None.
+        nn_float_io: whether the guest gives and gets floats where a model is quantised.
         nn_metrics: the file that metrics are written to, or None.
         timeout_s: seconds of wall time, or None.
         max_memory_bytes: most that each linear memory may grow to, or None.
@@ -78,6 +79,7 @@ class RunOptions:
         self.nn_fallback = False
         self.nn_isolate = False
         self.nn_batch: Batching | None = None
+        self.nn_float_io = False
         self.nn_metrics: str | None = None
         self.timeout_s: float | None = None
         self.max_memory_bytes: int | None = None
@@ -212,6 +214,10 @@ def _nn_batch(options: RunOptions, text: str) -> None:
     options.nn_batch = Batching.parse(text)
 
 
+def _nn_float_io(options: RunOptions, _text: str) -> None:
+    options.nn_float_io = True
+
+
 def _nn_metrics(options: RunOptions, text: str) -> None:
     if not text:
         raise UsageError("--nn-metrics: expected a file's name")
@@ -325,6 +331,12 @@ OPTIONS: tuple[Option, ...] = (
         "max=REQUESTS,wait=TIME",
         "Compute what several threads ask of one graph together, such as max=32,wait=2ms.",
         _nn_batch,
+    ),
+    Option(
+        "--nn-float-io",
+        "",
+        "Convert the floats that the guest gives and gets where a model is quantised.",
+        _nn_float_io,
     ),
     Option(
         "--nn-metrics",

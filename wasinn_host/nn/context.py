@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
 from wasinn_host.nn.checks import check_context
@@ -25,6 +25,9 @@ from wasinn_host.nn.plugin import (
     Target,
     Tensor,
 )
+
+if TYPE_CHECKING:
+    from wasinn_host.nn.quantized import FloatIo
 
 __all__ = ["NnContext"]
 
@@ -49,9 +52,14 @@ class NnContext:
     Args:
         graphs: the host's named graphs and backends, shared with other guests.
         limits: what this guest may use.
+        float_io: whether the guest gives and gets floats where a model is quantised, see
+            `wasinn_host.nn.quantized`.
     """
 
-    def __init__(self, graphs: GraphRegistry, limits: NnLimits | None = None) -> None:
+    def __init__(
+        self, graphs: GraphRegistry, limits: NnLimits | None = None, *, float_io: bool = False
+    ) -> None:
+        self._float_io = float_io
         self.limits = limits or NnLimits()
         self._registry = graphs
         owner = next_owner()
@@ -125,8 +133,12 @@ class NnContext:
         self._graphs.reserve_check()
         return self._add_graph(self._registry.get(name, config))
 
-    def init_execution_context(self, graph: int) -> int:
+    def init_execution_context(self, graph: int, *, float_io: bool = False) -> int:
         """A handle of a new context for a graph.
+
+        Args:
+            graph: its handle.
+            float_io: whether this one converts floats, also if the guest's others do not.
 
         Raises:
             WasiNnError: ``invalid_argument`` for a wrong handle, ``too_large`` beyond the limit.
@@ -135,7 +147,10 @@ class NnContext:
         try:
             self._contexts.reserve_check()
             with _backend_errors(shared, "create_context"):
+                wrap = _float_io(shared) if self._float_io or float_io else None
                 context = check_context(shared.graph.create_context(), shared.who)
+                if wrap is not None:
+                    context = wrap.around(context)
             return self._contexts.add(_Entry(context, shared))
         except BaseException:
             shared.release()
@@ -371,6 +386,12 @@ def _copy(
     except BaseException as error:
         _reraise(error, entry.shared, method)
     return size
+
+
+def _float_io(shared: SharedGraph) -> FloatIo:
+    from wasinn_host.nn.quantized import FloatIo  # it needs numpy, which takes long to import
+
+    return FloatIo(shared.graph)
 
 
 def _release(shared: SharedGraph) -> None:

@@ -126,7 +126,8 @@ class TensorSpec:
         name: the model's name for it; may be empty.
         type: element type, or None when WASI-NN has no such type (``native_type`` says which).
         shape: sizes, None where any size goes; the whole is None when even the rank is open.
-        native_type: the model format's own word for the element type, for messages.
+        native_type: the model format's own word for the element type, for messages. Bytes with a
+            sign, which WASI-NN has no type for, may travel as ``u8``; this is ``int8`` then.
         quantization: of a tensor of integers that stand for other numbers, the same for all of
             them; None where the elements are what they say.
     """

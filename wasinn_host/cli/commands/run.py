@@ -126,6 +126,7 @@ def _run(host: Host, module: Module, options: RunOptions, values: list[object]) 
             dirs=options.dirs,
             env=options.env,
             max_memory_bytes=options.max_memory_bytes,
+            nn_float_io=options.nn_float_io,
             trace_wasi=sinks.get("wasi"),
             trace_nn=sinks.get("nn"),
         )
