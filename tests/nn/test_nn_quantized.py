@@ -20,6 +20,7 @@ from wasinn_host.nn.plugin import (
     Graph,
     ModelSource,
     Quantization,
+    Streaming,
     Target,
     Tensor,
     TensorSpec,
@@ -232,6 +233,48 @@ def test_cancel_and_close_reach_the_context() -> None:
     context.cancel()
     context.close()
     assert echo.events == ["cancel", "close"]
+
+
+class Stream(Echo):
+    """Gives its input a row at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row = -1
+
+    def compute_single(self) -> None:
+        self.row += 1
+        if self.row == self.inputs[0].shape[0]:
+            raise WasiNnError(ErrorKind.END_OF_SEQUENCE, "no more rows")
+
+    def get_output_single(self, index: int) -> Tensor:
+        whole = self.inputs[index]
+        width = whole.shape[1]
+        data = whole.data[self.row * width : (self.row + 1) * width]
+        return Tensor(whole.type, (1, width), data)
+
+    def fini_single(self) -> None:
+        self.row = -1
+
+
+def test_pieces_are_converted_too() -> None:
+    context = FloatIo(graph_of(UNSIGNED)).around(Stream())
+    assert isinstance(context, Streaming)
+    context.set_input(0, floats(1.0, 2.0, 3.0, 4.0))
+    pieces = []
+    for _ in range(2):
+        context.compute_single()
+        pieces.append(values(context.get_output_single(0)))
+    assert pieces == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(WasiNnError, match="no more rows"):
+        context.compute_single()
+    context.fini_single()
+    context.compute_single()
+    assert values(context.get_output_single(0)) == [1.0, 2.0]
+
+
+def test_what_can_not_stream_still_can_not() -> None:
+    assert not isinstance(FloatIo(graph_of(UNSIGNED)).around(Echo()), Streaming)
 
 
 @pytest.mark.parametrize("how", ["guest", "context", "not"])

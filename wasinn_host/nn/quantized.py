@@ -19,6 +19,7 @@ from wasinn_host.nn.plugin import (
     ErrorKind,
     ExecutionContext,
     Graph,
+    Streaming,
     Tensor,
     TensorSpec,
     TensorType,
@@ -49,6 +50,8 @@ class FloatIo:
         """One of the graph's contexts, with floats; itself when nothing is quantised."""
         if not self._inputs and not self._outputs:
             return context
+        if isinstance(context, Streaming):
+            return _FloatStream(context, context, self._inputs, self._outputs)
         return _FloatContext(context, self._inputs, self._outputs)
 
 
@@ -156,3 +159,29 @@ class _FloatContext(ExecutionContext):
     def close(self) -> None:
         self._given.clear()
         self._context.close()
+
+
+class _FloatStream(_FloatContext):
+    """One that computes piece by piece."""
+
+    def __init__(
+        self,
+        context: ExecutionContext,
+        stream: Streaming,
+        inputs: dict[int, _Conversion],
+        outputs: dict[int, _Conversion],
+    ) -> None:
+        super().__init__(context, inputs, outputs)
+        self._stream = stream
+
+    def compute_single(self) -> None:
+        self._given.clear()
+        self._stream.compute_single()
+
+    def get_output_single(self, index: int) -> Tensor:
+        piece = self._stream.get_output_single(index)
+        conversion = self._outputs.get(index)
+        return piece if conversion is None else conversion.floats(piece)
+
+    def fini_single(self) -> None:
+        self._stream.fini_single()
