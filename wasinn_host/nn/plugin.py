@@ -124,7 +124,8 @@ class TensorSpec:
 
     Attributes:
         name: the model's name for it; may be empty.
-        type: element type, or None when WASI-NN has no such type (``native_type`` says which).
+        type: element type, or None when WASI-NN has no such type (``native_type`` says which), or
+            the model leaves the type open.
         shape: sizes, None where any size goes; the whole is None when even the rank is open.
         native_type: the model format's own word for the element type, for messages. Bytes with a
             sign, which WASI-NN has no type for, may travel as ``u8``; this is ``int8`` then.
