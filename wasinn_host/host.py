@@ -41,7 +41,6 @@ if TYPE_CHECKING:
         GraphRegistry,
         NnContext,
         NnLimits,
-        WasiEphemeralNn,
         WasiNnError,
     )
     from wasinn_host.nn.batching import Batching
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
 
-NN_MODULE = "wasi_ephemeral_nn"
+NN_MODULES = ("wasi_ephemeral_nn", "wasi_nn")
 _RUN_ONLY = ("invoke", "values", "timeout_s", "input", "capture_output", "check")
 TraceSink = Callable[[str], None]
 
@@ -158,7 +157,6 @@ class Guest:
         self.store = store
         self.wasi: WasiContext | None = None
         self.nn: NnContext | None = None
-        self._nn_codec: WasiEphemeralNn | None = None
         wanted = {name for name, _, _ in module.imports}
         linker = host.make_linker()
         try:
@@ -168,7 +166,7 @@ class Guest:
                     linker.define_func(
                         WASI_MODULE, name, ty, function, access_caller=True, unsigned=True
                     )
-            if NN_MODULE in wanted:
+            if not wanted.isdisjoint(NN_MODULES):
                 self._add_nn(host, linker, options)
             self.instance: Instance = linker.instantiate(self.store, module)
         except BaseException:
@@ -177,16 +175,19 @@ class Guest:
         self.exports = self.instance.exports
 
     def _add_nn(self, host: Host, linker: Linker, options: GuestOptions) -> None:
-        from wasinn_host.nn import NnContext, WasiEphemeralNn
+        from wasinn_host.nn import NnContext
+        from wasinn_host.nn.linking import codecs_for
 
         self.nn = NnContext(host.graphs, host.nn_limits, float_io=options.nn_float_io)
-        codec = self._nn_codec = WasiEphemeralNn(self.nn, options.trace_nn)
-        for name, ty, function in codec.functions():
-            linker.define_func(NN_MODULE, name, ty, function, access_caller=True, unsigned=True)
+        for codec in codecs_for(self.module.imports, self.nn, options.trace_nn):
+            for name, ty, function in codec.functions():
+                linker.define_func(
+                    codec.module, name, ty, function, access_caller=True, unsigned=True
+                )
 
     @property
     def last_nn_error(self) -> WasiNnError | None:
-        return None if self._nn_codec is None else self._nn_codec.last_error
+        return None if self.nn is None else self.nn.last_error
 
     @property
     def memory(self) -> Memory:

@@ -159,7 +159,7 @@ def test_output_buffer_too_small(nn: Caller, size: int) -> None:
 @pytest.mark.parametrize(
     ("encoding", "target", "errno"),
     [
-        (6, 0, BAD_ENCODING),
+        (7, 0, BAD_ENCODING),
         ((1 << 32) - 1, 0, BAD_ENCODING),
         (0, 0, BAD_ENCODING),
         (3, 0, BAD_ENCODING),

@@ -56,4 +56,4 @@ def test_numbers_without_a_meaning_are_shown_as_they_are(null_graphs: GraphRegis
     guest = Guest(NnContext(null_graphs), trace=lines.append)
     guest.load(b"m", encoding=77, target=9)
     assert "encoding=77, target=9" in lines[0]
-    assert "= 2 invalid_encoding: encoding 77: expected 0 to 5" in lines[0]
+    assert "= 2 invalid_encoding: encoding 77: expected 0 to 6" in lines[0]

@@ -54,6 +54,10 @@ class NnContext:
         limits: what this guest may use.
         float_io: whether the guest gives and gets floats where a model is quantised, see
             `wasinn_host.nn.quantized`.
+
+    Attributes:
+        last_error: what the latest failing call failed with; codecs note it, whichever ABI the call
+            came through. Its ``__cause__`` is what the backend raised.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class NnContext:
         self._model_bytes = 0
         self._tensor_bytes = 0
         self._watches: dict[int, CancelWatch] = {}
+        self.last_error: WasiNnError | None = None
 
     @property
     def model_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Calls of ``wasi_ephemeral_nn`` as lines like strace's. Only imported when somebody traces.
+"""Calls of WASI-NN as lines like strace's. Only imported when somebody traces.
 
 wasi_ephemeral_nn.set_input(context=0x40400000, index=0, tensor=i64[1,16] 128 bytes) = 0 (9 us)
 wasi_ephemeral_nn.compute(context=0x40400000) = 1 invalid_argument: input 1 (mask) is not set
@@ -16,24 +16,10 @@ from wasinn_host.nn.guest import GuestCaller, GuestMemory
 from wasinn_runtime.errors import MemoryAccessError
 
 if TYPE_CHECKING:
-    from wasinn_host.nn.witx import WasiEphemeralNn
+    from wasinn_host.nn.codec import Codec
 
 __all__ = ["traced"]
 
-_PARAMETERS: Final = {
-    "load": ("builders", "count", "encoding", "target", "graph_out"),
-    "load_by_name": ("name", "name_len", "graph_out"),
-    "init_execution_context": ("graph", "context_out"),
-    "set_input": ("context", "index", "tensor"),
-    "compute": ("context",),
-    "get_output": ("context", "index", "out", "out_max_bytes", "written_out"),
-    "load_by_name_with_config": ("name", "name_len", "config", "config_len", "graph_out"),
-    "compute_single": ("context",),
-    "get_output_single": ("context", "index", "out", "out_max_bytes", "written_out"),
-    "fini_single": ("context",),
-    "unload": ("graph",),
-    "finalize_execution_context": ("context",),
-}
 _DECIMAL: Final = frozenset({"count", "index", "out_max_bytes", "name_len", "config_len"})
 _RESULTS: Final = {
     "load": ("graph", "#x"),
@@ -46,7 +32,7 @@ _RESULTS: Final = {
 
 
 def traced(
-    codec: WasiEphemeralNn,
+    codec: Codec,
     name: str,
     function: Callable[..., int],
     sink: Callable[[str], None],
@@ -72,11 +58,9 @@ def traced(
     return call
 
 
-def _arguments(
-    codec: WasiEphemeralNn, name: str, memory: GuestMemory | None, args: tuple[int, ...]
-) -> str:
+def _arguments(codec: Codec, name: str, memory: GuestMemory | None, args: tuple[int, ...]) -> str:
     parts = []
-    for parameter, value in zip(_PARAMETERS[name], args, strict=True):
+    for parameter, value in zip(codec.parameters[name], args, strict=True):
         shown = str(value) if parameter in _DECIMAL else f"{value:#x}"
         if parameter in ("encoding", "target"):
             shown = _word(parameter, value)
@@ -89,18 +73,16 @@ def _arguments(
 
 
 def _word(parameter: str, value: int) -> str:
-    from wasinn_host.nn.witx import WITX_ENCODINGS, WITX_TARGETS
+    from wasinn_host.nn.codec import ENCODINGS_BY_NUMBER, TARGETS_BY_NUMBER
 
     if parameter == "encoding":
-        words: tuple[str, ...] = WITX_ENCODINGS
+        words: tuple[str, ...] = ENCODINGS_BY_NUMBER
     else:
-        words = tuple(target.value for target in WITX_TARGETS)
+        words = tuple(target.value for target in TARGETS_BY_NUMBER)
     return words[value] if value < len(words) else str(value)
 
 
-def _look(
-    codec: WasiEphemeralNn, memory: GuestMemory, parameter: str, args: tuple[int, ...]
-) -> str:
+def _look(codec: Codec, memory: GuestMemory, parameter: str, args: tuple[int, ...]) -> str:
     if parameter == "tensor":
         tensor = codec.read_tensor(memory, args[2])
         sizes = ",".join(map(str, tensor.shape))

@@ -8,7 +8,7 @@ a bad one is ``invalid_argument``, never a trap. What each misuse is answered wi
 | misuse | errno |
 |---|---|
 | any pointer and length that reach beyond memory (computed in 64 bits) | 1 invalid_argument |
-| encoding number beyond 5; no plugin for it; bytes are no such model | 2 invalid_encoding |
+| encoding number beyond 6; no plugin for it; bytes are no such model | 2 invalid_encoding |
 | target number beyond 2 | 1 invalid_argument |
 | target that no device offers for the encoding | 6 unsupported_operation |
 | model with a wrong number of parts | 1 invalid_argument |
@@ -41,33 +41,18 @@ Source: wasi-nn.witx of the WASI-NN proposal; WasmEdge's module of the same name
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final
 
+from wasinn_host.nn.codec import Codec
 from wasinn_host.nn.context import NnContext
-from wasinn_host.nn.errors import WITX_ERRNO, ErrorKind, OutputTooSmall, WasiNnError
-from wasinn_host.nn.graphs import AUTODETECT
+from wasinn_host.nn.errors import OutputTooSmall, WasiNnError
 from wasinn_host.nn.guest import GuestCaller, GuestMemory, require_memory
-from wasinn_host.nn.plugin import Target, Tensor, TensorType
+from wasinn_host.nn.plugin import Tensor, TensorType
 from wasinn_runtime.errors import MemoryAccessError
-from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = [
-    "WITX_ENCODINGS",
-    "WITX_TARGETS",
-    "WITX_TENSOR_TYPES",
-    "WasiEphemeralNn",
-]
+__all__ = ["WITX_TENSOR_TYPES", "WasiEphemeralNn"]
 
-WITX_ENCODINGS: Final = (
-    "openvino",
-    "onnx",
-    "tensorflow",
-    "pytorch",
-    "tensorflowlite",
-    AUTODETECT,
-)
-WITX_TARGETS: Final = (Target.CPU, Target.GPU, Target.TPU)
 WITX_TENSOR_TYPES: Final = (
     TensorType.F16,
     TensorType.F32,
@@ -80,53 +65,41 @@ WITX_TENSOR_TYPES: Final = (
 _TENSOR: Final = struct.Struct("<IIB3xII")
 """dims pointer, number of dims, type (one byte; the padding is garbage), data pointer, bytes."""
 
-_SIZES: Final = tuple(struct.Struct(f"<{rank}I") for rank in range(9))
 
-_ARITY: Final = {
-    "load": 5,
-    "load_by_name": 3,
-    "init_execution_context": 2,
-    "set_input": 3,
-    "compute": 1,
-    "get_output": 5,
-    "load_by_name_with_config": 5,
-    "compute_single": 1,
-    "get_output_single": 5,
-    "fini_single": 1,
-    "unload": 1,
-    "finalize_execution_context": 1,
-}
-
-
-class WasiEphemeralNn:
+class WasiEphemeralNn(Codec):
     """The functions of ``wasi_ephemeral_nn`` for one guest.
 
     Args:
         context: the guest's graphs and contexts.
         trace: takes one line per call; None costs nothing.
-
-    Attributes:
-        last_error: what the latest failing call failed with, for host programs that want more
-            than the guest's number; its ``__cause__`` is what the backend raised.
+        module: another name that a guest imports them from.
     """
 
-    module: Final = "wasi_ephemeral_nn"
+    NAME: Final = "wasi_ephemeral_nn"
+    parameters: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "load": ("builders", "count", "encoding", "target", "graph_out"),
+        "load_by_name": ("name", "name_len", "graph_out"),
+        "init_execution_context": ("graph", "context_out"),
+        "set_input": ("context", "index", "tensor"),
+        "compute": ("context",),
+        "get_output": ("context", "index", "out", "out_max_bytes", "written_out"),
+        "load_by_name_with_config": ("name", "name_len", "config", "config_len", "graph_out"),
+        "compute_single": ("context",),
+        "get_output_single": ("context", "index", "out", "out_max_bytes", "written_out"),
+        "fini_single": ("context",),
+        "unload": ("graph",),
+        "finalize_execution_context": ("context",),
+    }
+    types = WITX_TENSOR_TYPES
 
-    def __init__(self, context: NnContext, trace: Callable[[str], None] | None = None) -> None:
-        self.context = context
-        self.last_error: WasiNnError | None = None
-        self._trace = trace
-
-    def functions(self) -> Iterator[tuple[str, FuncType, Callable[..., int]]]:
-        """Name, type and implementation of each function; arguments come as unsigned numbers."""
-        trace = self._trace
-        for name, arity in _ARITY.items():
-            function: Callable[..., int] = getattr(self, name)
-            if trace is not None:
-                from wasinn_host.nn.trace import traced
-
-                function = traced(self, name, function, trace)
-            yield name, FuncType((ValType.I32,) * arity, (ValType.I32,)), function
+    def __init__(
+        self,
+        context: NnContext,
+        trace: Callable[[str], None] | None = None,
+        module: str = NAME,
+    ) -> None:
+        super().__init__(context, trace)
+        self.module = module
 
     def load(
         self,
@@ -140,37 +113,10 @@ class WasiEphemeralNn:
         """Loads a model from an array of ``{u32 pointer, u32 length}``."""
         try:
             memory = require_memory(caller)
-            memory.read(graph_out, 4)  # before the work: a bad out-pointer must not cost it
-            table = memory.view(builders_ptr, 8 * builders_len)
-            if encoding >= len(WITX_ENCODINGS):
-                raise WasiNnError(
-                    ErrorKind.INVALID_ENCODING,
-                    f"encoding {encoding}: expected 0 to {len(WITX_ENCODINGS) - 1} "
-                    f"({', '.join(WITX_ENCODINGS)})",
-                )
-            if target >= len(WITX_TARGETS):
-                raise WasiNnError(
-                    ErrorKind.INVALID_ARGUMENT,
-                    f"execution target {target}: expected 0 (cpu), 1 (gpu) or 2 (tpu)",
-                )
-            if builders_len > self.context.limits.builders:
-                raise WasiNnError(
-                    ErrorKind.TOO_LARGE,
-                    f"the model has {builders_len} parts, "
-                    f"the limit is {self.context.limits.builders}",
-                )
-            builders = [memory.view(ptr, size) for ptr, size in struct.iter_unpack("<II", table)]
-            handle = self.context.load(builders, WITX_ENCODINGS[encoding], WITX_TARGETS[target])
-            memory.write_u32(graph_out, handle)
+            self._load(memory, builders_ptr, builders_len, encoding, target, graph_out)
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
         return 0
-
-    def load_by_name(
-        self, caller: GuestCaller, name_ptr: int, name_len: int, graph_out: int
-    ) -> int:
-        """A handle for one of the graphs that the host has under a name."""
-        return self.load_by_name_with_config(caller, name_ptr, name_len, 0, 0, graph_out)
 
     def load_by_name_with_config(
         self,
@@ -182,49 +128,7 @@ class WasiEphemeralNn:
         graph_out: int,
     ) -> int:
         """A handle for one of the graphs that the host has under a name, as the guest wants it."""
-        try:
-            memory = require_memory(caller)
-            memory.read(graph_out, 4)  # before the work: a bad out-pointer must not cost it
-            raw = memory.view(name_ptr, name_len)
-            config = memory.view(config_ptr, config_len)
-            if config_len > self.context.limits.config_bytes:
-                raise WasiNnError(
-                    ErrorKind.TOO_LARGE,
-                    f"the graph's configuration has {config_len} bytes, "
-                    f"the limit is {self.context.limits.config_bytes}",
-                )
-            name = self._name(raw)
-            memory.write_u32(graph_out, self.context.load_by_name(name, bytes(config)))
-        except (WasiNnError, MemoryAccessError) as error:
-            return self._fail(error)
-        return 0
-
-    def init_execution_context(self, caller: GuestCaller, graph: int, context_out: int) -> int:
-        """A new context for a graph."""
-        try:
-            memory = require_memory(caller)
-            memory.read(context_out, 4)
-            memory.write_u32(context_out, self.context.init_execution_context(graph))
-        except (WasiNnError, MemoryAccessError) as error:
-            return self._fail(error)
-        return 0
-
-    def set_input(self, caller: GuestCaller, context: int, index: int, tensor_ptr: int) -> int:
-        """Copies a tensor into a context."""
-        try:
-            tensor = self.read_tensor(require_memory(caller), tensor_ptr)
-            self.context.set_input(context, index, tensor)
-        except (WasiNnError, MemoryAccessError) as error:
-            return self._fail(error)
-        return 0
-
-    def compute(self, caller: GuestCaller, context: int) -> int:
-        """Runs a context's graph."""
-        try:
-            self.context.compute(context, caller.interrupt)
-        except WasiNnError as error:
-            return self._fail(error)
-        return 0
+        return self._load_by_name(caller, name_ptr, name_len, config_ptr, config_len, graph_out)
 
     def compute_single(self, caller: GuestCaller, context: int) -> int:
         """Computes the next piece of a context's outputs."""
@@ -309,47 +213,7 @@ class WasiEphemeralNn:
         return 0
 
     def read_tensor(self, memory: GuestMemory, ptr: int) -> Tensor:
-        """Decodes a tensor record; its data stays in guest memory.
-
-        Raises:
-            WasiNnError: ``invalid_argument`` for an unknown type or too many dimensions.
-            MemoryAccessError: a part lies outside memory.
-        """
         dims_ptr, rank, type_code, data_ptr, data_len = _TENSOR.unpack(memory.read(ptr, 20))
-        if type_code >= len(WITX_TENSOR_TYPES):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"tensor type {type_code}: expected 0 to {len(WITX_TENSOR_TYPES) - 1} "
-                f"({', '.join(t.value for t in WITX_TENSOR_TYPES)})",
-            )
-        if rank > self.context.limits.rank:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"the tensor has {rank} dimensions, the limit is {self.context.limits.rank}",
-            )
-        sizes = _SIZES[rank] if rank < len(_SIZES) else struct.Struct(f"<{rank}I")
-        shape = sizes.unpack(memory.read(dims_ptr, 4 * rank))
-        return Tensor(WITX_TENSOR_TYPES[type_code], shape, memory.view(data_ptr, data_len))
-
-    def _name(self, raw: memoryview) -> str:
-        if not 0 < raw.nbytes <= self.context.limits.name_bytes:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"the graph's name has {raw.nbytes} bytes: "
-                f"expected 1 to {self.context.limits.name_bytes}",
-            )
-        try:
-            return bytes(raw).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"the graph's name is not UTF-8: {error}"
-            ) from error
-
-    def _fail(self, error: WasiNnError | MemoryAccessError) -> int:
-        if not isinstance(error, WasiNnError):
-            cause = error
-            error = WasiNnError(ErrorKind.INVALID_ARGUMENT, f"bad pointer: {cause}")
-            error.__cause__ = cause
-        # Without its traceback: the frames would keep views of guest memory alive.
-        self.last_error = error.with_traceback(None)
-        return WITX_ERRNO[error.kind]
+        tensor_type = self._type(type_code)
+        shape = self._shape(memory, dims_ptr, rank)
+        return Tensor(tensor_type, shape, memory.view(data_ptr, data_len))

@@ -15,7 +15,7 @@ from wasinn_host.cli.ctrl_c import ends_at_once
 from wasinn_host.cli.module_file import read_module
 from wasinn_host.cli.run_options import RunOptions, parse
 from wasinn_host.cli.talk import put, safe, say
-from wasinn_host.host import NN_MODULE, Host
+from wasinn_host.host import NN_MODULES, Host
 from wasinn_runtime.engines.engine import Config
 from wasinn_runtime.engines.module import Module
 from wasinn_runtime.errors import GuestExit, Interrupted, LimitExceeded, Trap, UsageError
@@ -207,8 +207,8 @@ def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
                 _preload_file(host, text)
         except WasiNnError as error:
             raise UsageError(f"--nn-preload {text!r}: {error}") from error
-    if options.preloads and all(name != NN_MODULE for name, _, _ in module.imports):
-        say(f"{options.path} does not import {NN_MODULE}: it will not use the preloaded models")
+    if options.preloads and all(name not in NN_MODULES for name, _, _ in module.imports):
+        say(f"{options.path} does not import {NN_MODULES[0]}: it will not use the preloaded models")
 
 
 def _preload_file(host: Host, text: str) -> None:
