@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backends.onnx_models import doubling, matmul
+from tests.nn.test_nn_quantized import QuantisedBackend
 from wasinn_backends.null import NullBackend
 from wasinn_backends.onnx import OnnxBackend
 from wasinn_host.host import Guest, Host
@@ -31,6 +32,8 @@ def host() -> Iterator[Host]:
     ) as made:
         made.backends.add("onnx", OnnxBackend)
         made.backends.add("null", NullBackend)
+        made.backends.add("quantised", QuantisedBackend)
+        made.graphs.register("levels", "tensorflowlite", Target.CPU, builders=[b"m"])
         made.graphs.register("echo", "null", Target.CPU, builders=[b""])
         made.graphs.register("broken", "null", Target.CPU, builders=[b'{"fault": "compute"}'])
         yield made
@@ -110,6 +113,18 @@ def test_types_are_the_old_ones_and_sizes_count_four_bytes(guest: Guest, code: i
     assert (errno, told) == (0, elements)
     assert seen == (data + b"\x55" * 16)[:16]
     assert _get_output(guest, context, elements - 1) == (7, elements, b"\x55" * 16)
+
+
+def test_a_quantised_model_takes_and_gives_floats(guest: Guest) -> None:
+    context = _named(guest, b"levels")
+    # Its integers are halves, from -64 to 63.5: what is between or beyond goes to the nearest one.
+    given = struct.pack("<4f", 1.5, -2.0, 0.6, 1e9)
+    assert _set_input(guest, context, 1, [2, 2], given) == 0
+    assert _number(guest, "compute", context) == 0
+    assert _get_output(guest, context, 3)[:2] == (7, 4)
+    errno, elements, seen = _get_output(guest, context, 4)
+    assert (errno, elements) == (0, 4)
+    assert struct.unpack("<4f", seen) == (1.5, -2.0, 0.5, 63.5)
 
 
 def test_every_error_number(guest: Guest) -> None:

@@ -47,11 +47,13 @@ class Codec(ABC):
         module: what guests import them from.
         parameters: of each function, the names.
         types: element types by their numbers.
+        float_io: whether guests give and get floats where a model is quantised, unasked.
     """
 
     module: str
     parameters: ClassVar[Mapping[str, tuple[str, ...]]]
     types: tuple[TensorType, ...]
+    float_io: ClassVar[bool] = False
 
     def __init__(self, context: NnContext, trace: Callable[[str], None] | None = None) -> None:
         self.context = context
@@ -94,7 +96,8 @@ class Codec(ABC):
         try:
             memory = require_memory(caller)
             memory.read(context_out, 4)
-            memory.write_u32(context_out, self.context.init_execution_context(graph))
+            handle = self.context.init_execution_context(graph, float_io=self.float_io)
+            memory.write_u32(context_out, handle)
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
         return 0

@@ -152,7 +152,7 @@ class NnContext:
         try:
             self._contexts.reserve_check()
             with _backend_errors(shared, "create_context"):
-                wrap = _float_io(shared) if self._float_io or float_io else None
+                wrap = _float_io(shared.graph) if self._float_io or float_io else None
                 context = check_context(shared.graph.create_context(), shared.who)
                 if wrap is not None:
                     context = wrap.around(context)
@@ -393,10 +393,12 @@ def _copy(
     return size
 
 
-def _float_io(shared: SharedGraph) -> FloatIo:
+def _float_io(graph: Graph) -> FloatIo | None:
+    if all(spec.quantization is None for spec in (*graph.inputs, *graph.outputs)):
+        return None
     from wasinn_host.nn.quantized import FloatIo  # it needs numpy, which takes long to import
 
-    return FloatIo(shared.graph)
+    return FloatIo(graph)
 
 
 def _release(shared: SharedGraph) -> None:

@@ -6,6 +6,7 @@ What is different from witx:
 - a tensor is 12 bytes, its dimensions are one pointer further away, and it says no data length: its
   data are as long as shape and type say;
 - element types are numbered without f64;
+- guests give and get floats where a model is quantised, see `quantized`;
 - ``get_output`` finds the buffer's size where it writes that of the output. Both count elements of
   four bytes, whatever the type is.
 
@@ -48,6 +49,7 @@ class LegacyWasiNn(Codec):
         "get_output": ("context", "index", "out", "elements_inout"),
     }
     types = OLD_TENSOR_TYPES
+    float_io = True
 
     def load(
         self, caller: GuestCaller, array_ptr: int, encoding: int, target: int, graph_out: int
