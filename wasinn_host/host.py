@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest", "GuestFailed", "GuestOptions", "Host", "Result"]
 
-NN_MODULES = ("wasi_ephemeral_nn", "wasi_nn")
+NN_MODULES = ("wasi_ephemeral_nn", "wasi_nn", "wasinn_nn")
 _RUN_ONLY = ("invoke", "values", "timeout_s", "input", "capture_output", "check")
 TraceSink = Callable[[str], None]
 
@@ -112,6 +112,10 @@ class GuestOptions:
         stdin, stdout, stderr: see ``wasinn_host.wasi.WasiConfig``.
         max_memory_bytes: the most that each linear memory may grow to; None for 4 GiB.
         nn_float_io: whether it gives and gets floats where a model is quantised.
+        nn_abi: how it numbers element types: ``auto`` (each tensor tells), ``witx``, ``old`` or
+            ``wit``.
+        nn_errno: the error numbers it knows: ``witx``, ``ancient``, ``wit``; None for ``wit`` with
+            the ABI of that name, and else ``witx``.
         trace_wasi, trace_nn: take a line for each call of that interface.
         program: the guest's ``argv[0]``; None for the module's file name.
     """
@@ -124,6 +128,8 @@ class GuestOptions:
     stderr: StdoutTarget = Stdio.INHERIT
     max_memory_bytes: int | None = None
     nn_float_io: bool = False
+    nn_abi: str = "auto"
+    nn_errno: str | None = None
     trace_wasi: TraceSink | None = None
     trace_nn: TraceSink | None = None
     program: str | None = None
@@ -177,9 +183,11 @@ class Guest:
     def _add_nn(self, host: Host, linker: Linker, options: GuestOptions) -> None:
         from wasinn_host.nn import NnContext
         from wasinn_host.nn.linking import codecs_for
+        from wasinn_host.nn.numbering import Numbering
 
+        numbering = Numbering(options.nn_abi, options.nn_errno)
         self.nn = NnContext(host.graphs, host.nn_limits, float_io=options.nn_float_io)
-        for codec in codecs_for(self.module.imports, self.nn, options.trace_nn):
+        for codec in codecs_for(self.module.imports, self.nn, numbering, options.trace_nn):
             for name, ty, function in codec.functions():
                 linker.define_func(
                     codec.module, name, ty, function, access_caller=True, unsigned=True

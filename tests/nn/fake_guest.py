@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 
 from wasinn_host.nn.context import NnContext
+from wasinn_host.nn.numbering import WITX_TENSOR_TYPES
 from wasinn_host.nn.plugin import TensorType
-from wasinn_host.nn.witx import WITX_TENSOR_TYPES, WasiEphemeralNn
+from wasinn_host.nn.witx import WasiEphemeralNn
 from wasinn_runtime.errors import MemoryAccessError
 
 PAGE = 65536
@@ -118,7 +119,7 @@ class Guest:
     ) -> None:
         self.memory = FakeMemory(pages)
         self.caller = FakeCaller(self.memory, interrupt)
-        self.codec = WasiEphemeralNn(context, trace)
+        self.codec = WasiEphemeralNn(context, trace=trace)
         self.calls = {name: function for name, _type, function in self.codec.functions()}
         self._next = 0x100
 

@@ -22,7 +22,8 @@ from wasinn_host.nn import (
     PreloadSpec,
     TensorType,
 )
-from wasinn_host.nn.errors import WITX_ERRNO
+from wasinn_host.nn.errors import ErrorKind
+from wasinn_host.nn.numbering import ABIS, ERRNOS, WITX_ERRNO
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "npu-plugin"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -114,7 +115,26 @@ def test_limits_of_the_page() -> None:
         limits.rank,
         limits.name_bytes,
         limits.config_bytes,
+        limits.configured_graphs,
     ]
+    assert section.count("| any |") == 2
+    assert limits.computes is limits.compute_seconds is None
+
+
+def test_other_numbers_of_the_page() -> None:
+    section = PAGE.split("## Other numbers")[1].split("## Descriptions")[0]
+    rows = {cells[0].strip("` "): cells[1:] for cells in _cells(section)}
+    for abi in ("witx", "old", "wit"):
+        assert [word for word in rows[abi][:7] if word] == [t.value for t in ABIS[abi]]
+    assert rows["error"] == [f"`{name}`" for name in ERRNOS]
+    for kind in list(ErrorKind)[:8]:
+        numbers = [ERRNOS[name][kind] for name in ERRNOS]
+        assert [int(number) for number in rows[kind.value]] == numbers
+
+
+def _cells(section: str) -> list[list[str]]:
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_onnx_numbers_of_the_page() -> None:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tests.nn.fake_guest import Guest
 from wasinn_backends.null import NullBackend
 from wasinn_host.nn import BackendRegistry, GraphRegistry, NnContext, NnLimits, Target
+from wasinn_host.nn.numbering import WITX_TENSOR_TYPES
 from wasinn_host.nn.plugin import TensorType
-from wasinn_host.nn.witx import WITX_TENSOR_TYPES
 
 ARITIES = {
     "load": 5,

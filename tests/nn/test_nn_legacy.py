@@ -18,7 +18,7 @@ from wasinn_backends.null import NullBackend
 from wasinn_backends.onnx import OnnxBackend
 from wasinn_host.host import Guest, Host
 from wasinn_host.nn import NnLimits, Target
-from wasinn_host.nn.legacy import OLD_TENSOR_TYPES
+from wasinn_host.nn.numbering import OLD_TENSOR_TYPES
 from wasinn_runtime import LinkError
 
 LEGACY = Path(__file__).with_name("guests") / "legacy.wasm"

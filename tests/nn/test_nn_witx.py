@@ -10,9 +10,10 @@ import pytest
 from tests.nn.fake_guest import FakeCaller, FakeMemory, Guest
 from tests.nn.recording_backend import RecordingBackend
 from wasinn_host.nn import GraphRegistry, NnContext, NnLimits, Target, TensorType
-from wasinn_host.nn.errors import WITX_ERRNO, ErrorKind
+from wasinn_host.nn.errors import ErrorKind
+from wasinn_host.nn.numbering import WITX_ERRNO, WITX_TENSOR_TYPES
 from wasinn_host.nn.plugin import Tensor
-from wasinn_host.nn.witx import WITX_TENSOR_TYPES, WasiEphemeralNn
+from wasinn_host.nn.witx import WasiEphemeralNn
 
 OK = 0
 INVALID_ARGUMENT = 1

@@ -56,6 +56,9 @@ class RunOptions:
         nn_isolate: whether each backend runs in a process of its own.
         nn_batch: how computations on one graph become one, or None.
         nn_float_io: whether the guest gives and gets floats where a model is quantised.
+        nn_abi: how the guest numbers element types.
+        nn_errno: the error numbers it knows, or None for those of the ABI.
+        nn_limits: ``NAME=VALUE``, what the guest may use of WASI-NN.
         nn_metrics: the file that metrics are written to, or None.
         timeout_s: seconds of wall time, or None.
         max_memory_bytes: most that each linear memory may grow to, or None.
@@ -80,6 +83,9 @@ class RunOptions:
         self.nn_isolate = False
         self.nn_batch: Batching | None = None
         self.nn_float_io = False
+        self.nn_abi = "auto"
+        self.nn_errno: str | None = None
+        self.nn_limits: list[str] = []
         self.nn_metrics: str | None = None
         self.timeout_s: float | None = None
         self.max_memory_bytes: int | None = None
@@ -218,6 +224,25 @@ def _nn_float_io(options: RunOptions, _text: str) -> None:
     options.nn_float_io = True
 
 
+def _nn_abi(options: RunOptions, text: str) -> None:
+    from wasinn_host.nn.numbering import Numbering
+
+    options.nn_abi = Numbering(text).abi
+
+
+def _nn_errno(options: RunOptions, text: str) -> None:
+    from wasinn_host.nn.numbering import Numbering
+
+    options.nn_errno = Numbering(errno=text).errno
+
+
+def _nn_limit(options: RunOptions, text: str) -> None:
+    from wasinn_host.nn.limits import NnLimits
+
+    NnLimits.parse([*options.nn_limits, text])
+    options.nn_limits.append(text)
+
+
 def _nn_metrics(options: RunOptions, text: str) -> None:
     if not text:
         raise UsageError("--nn-metrics: expected a file's name")
@@ -337,6 +362,27 @@ OPTIONS: tuple[Option, ...] = (
         "",
         "Convert the floats that the guest gives and gets where a model is quantised.",
         _nn_float_io,
+    ),
+    Option(
+        "--nn-abi",
+        "ABI",
+        "How the guest numbers element types: witx, old, wit; auto, where each tensor tells, by "
+        "default.",
+        _nn_abi,
+    ),
+    Option(
+        "--nn-errno",
+        "TABLE",
+        "The error numbers that the guest knows: witx, ancient, wit; by default those of its ABI.",
+        _nn_errno,
+    ),
+    Option(
+        "--nn-limit",
+        "NAME=VALUE",
+        "What the guest may use of WASI-NN at most, such as graphs=4, model-bytes=64M or "
+        "compute-seconds=2.5.",
+        _nn_limit,
+        repeatable=True,
     ),
     Option(
         "--nn-metrics",

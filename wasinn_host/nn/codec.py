@@ -1,4 +1,4 @@
-"""What the codecs of all ABIs share: one guest's functions, errors and numbers. No layouts.
+"""What the codecs of all ABIs share: one guest's functions and errors. No layouts.
 
 A codec is thin: it reads pointers and numbers, and everything else is `NnContext`'s. Pointers are
 checked before anything is done; a bad one is ``invalid_argument``, never a trap.
@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Final
 
 from wasinn_host.nn.context import NnContext
-from wasinn_host.nn.errors import WITX_ERRNO, ErrorKind, WasiNnError
+from wasinn_host.nn.errors import ErrorKind, WasiNnError
 from wasinn_host.nn.graphs import AUTODETECT
 from wasinn_host.nn.guest import GuestCaller, GuestMemory, require_memory
-from wasinn_host.nn.plugin import Target, Tensor, TensorType
+from wasinn_host.nn.numbering import Numbering
+from wasinn_host.nn.plugin import Target, Tensor
 from wasinn_runtime.errors import MemoryAccessError
 from wasinn_runtime.spec.types import FuncType, ValType
 
-__all__ = ["ENCODINGS_BY_NUMBER", "TARGETS_BY_NUMBER", "Codec"]
+__all__ = ["ENCODINGS_BY_NUMBER", "TARGETS_BY_NUMBER", "Codec", "GuestFunctions"]
 
 ENCODINGS_BY_NUMBER: Final = (
     "openvino",
@@ -36,27 +37,31 @@ TARGETS_BY_NUMBER: Final = (Target.CPU, Target.GPU, Target.TPU)
 _SIZES: Final = tuple(struct.Struct(f"<{rank}I") for rank in range(9))
 
 
-class Codec(ABC):
+class GuestFunctions(ABC):
     """The functions of one module for one guest.
 
     Args:
         context: the guest's graphs and contexts.
+        numbering: what its numbers mean.
         trace: takes one line per call; None costs nothing.
 
     Attributes:
         module: what guests import them from.
         parameters: of each function, the names.
-        types: element types by their numbers.
-        float_io: whether guests give and get floats where a model is quantised, unasked.
     """
 
     module: str
     parameters: ClassVar[Mapping[str, tuple[str, ...]]]
-    types: tuple[TensorType, ...]
-    float_io: ClassVar[bool] = False
 
-    def __init__(self, context: NnContext, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        context: NnContext,
+        numbering: Numbering | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
         self.context = context
+        self.numbering = numbering or Numbering()
+        self._errnos = self.numbering.errnos
         self._trace = trace
 
     @property
@@ -76,9 +81,34 @@ class Codec(ABC):
                 function = traced(self, name, function, trace)
             yield name, FuncType((ValType.I32,) * len(parameters), (ValType.I32,)), function
 
+    def _fail(self, error: WasiNnError | MemoryAccessError) -> int:
+        if not isinstance(error, WasiNnError):
+            cause = error
+            error = WasiNnError(ErrorKind.INVALID_ARGUMENT, f"bad pointer: {cause}")
+            error.__cause__ = cause
+        # Without its traceback: the frames would keep views of guest memory alive.
+        self.context.last_error = error.with_traceback(None)
+        return self._errnos[error.kind]
+
+
+class Codec(GuestFunctions):
+    """What one ABI has to load, compute, and carry tensors.
+
+    Attributes:
+        float_io: whether guests give and get floats where a model is quantised, unasked.
+    """
+
+    float_io: ClassVar[bool] = False
+
     @abstractmethod
-    def read_tensor(self, memory: GuestMemory, ptr: int) -> Tensor:
+    def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
         """Decodes a tensor record; its data stays in guest memory.
+
+        Args:
+            memory: the guest's.
+            ptr: where the record is.
+            context: the execution context that it is meant for,
+            index: and which of its inputs.
 
         Raises:
             WasiNnError: ``invalid_argument`` for an unknown type or too many dimensions.
@@ -105,7 +135,7 @@ class Codec(ABC):
     def set_input(self, caller: GuestCaller, context: int, index: int, tensor_ptr: int) -> int:
         """Copies a tensor into a context."""
         try:
-            tensor = self.read_tensor(require_memory(caller), tensor_ptr)
+            tensor = self.read_tensor(require_memory(caller), tensor_ptr, context, index)
             self.context.set_input(context, index, tensor)
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
@@ -179,15 +209,6 @@ class Codec(ABC):
             return self._fail(error)
         return 0
 
-    def _type(self, code: int) -> TensorType:
-        if code >= len(self.types):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"tensor type {code}: expected 0 to {len(self.types) - 1} "
-                f"({', '.join(t.value for t in self.types)})",
-            )
-        return self.types[code]
-
     def _shape(self, memory: GuestMemory, dims_ptr: int, rank: int) -> tuple[int, ...]:
         if rank > self.context.limits.rank:
             raise WasiNnError(
@@ -210,12 +231,3 @@ class Codec(ABC):
             raise WasiNnError(
                 ErrorKind.INVALID_ARGUMENT, f"the graph's name is not UTF-8: {error}"
             ) from error
-
-    def _fail(self, error: WasiNnError | MemoryAccessError) -> int:
-        if not isinstance(error, WasiNnError):
-            cause = error
-            error = WasiNnError(ErrorKind.INVALID_ARGUMENT, f"bad pointer: {cause}")
-            error.__cause__ = cause
-        # Without its traceback: the frames would keep views of guest memory alive.
-        self.context.last_error = error.with_traceback(None)
-        return WITX_ERRNO[error.kind]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
@@ -24,9 +25,12 @@ from wasinn_host.nn.plugin import (
     Streaming,
     Target,
     Tensor,
+    TensorSpec,
+    TensorType,
 )
 
 if TYPE_CHECKING:
+    from wasinn_host.nn.compute_budget import ComputeBudget
     from wasinn_host.nn.quantized import FloatIo
 
 __all__ = ["NnContext"]
@@ -72,13 +76,20 @@ class NnContext:
         self._budget_lock = threading.Lock()
         self._model_bytes = 0
         self._tensor_bytes = 0
+        self._configured = 0
         self._watches: dict[int, CancelWatch] = {}
+        self._compute_budget = _compute_budget(self.limits)
         self.last_error: WasiNnError | None = None
 
     @property
     def model_bytes(self) -> int:
         """Bytes of the models that the guest loaded itself and still holds."""
         return self._model_bytes
+
+    @property
+    def compute_s(self) -> float | None:
+        """Seconds that the guest's computations took; None when no limit has them counted."""
+        return None if self._compute_budget is None else self._compute_budget.spent_s
 
     @property
     def tensor_bytes(self) -> int:
@@ -133,10 +144,25 @@ class NnContext:
 
         Raises:
             WasiNnError: ``not_found`` for an unknown name, ``invalid_argument`` for a config that
-                its backend does not take, else what loading raises.
+                its backend does not take, ``too_large`` beyond a limit, else what loading raises.
         """
         self._graphs.reserve_check()
-        return self._add_graph(self._registry.get(name, config))
+        if not config:
+            return self._add_graph(self._registry.get(name))
+        with self._budget_lock:
+            if self._configured == self.limits.configured_graphs:
+                raise WasiNnError(
+                    ErrorKind.TOO_LARGE,
+                    f"the guest holds {self._configured} named graphs with a configuration of its "
+                    "own, which is its limit",
+                )
+            self._configured += 1
+        try:
+            shared = self._registry.get(name, config)
+        except BaseException:
+            self._return_configured()
+            raise
+        return self._add_graph(shared.counted(self._return_configured))
 
     def init_execution_context(self, graph: int, *, float_io: bool = False) -> int:
         """A handle of a new context for a graph.
@@ -262,13 +288,40 @@ class NnContext:
             get = _streaming(entry).get_output_single
             return _copy(entry, get, index, out, "get_output_single")
 
+    def input_type(self, handle: int, index: int) -> TensorType | None:
+        """The element type that a context's graph wants for an input; None where it says none.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle, else what the backend raises.
+        """
+        shared = self._contexts.get(handle).shared
+        with _backend_errors(shared, "inputs"):
+            inputs = shared.graph.inputs
+            return inputs[index].type if index < len(inputs) else None
+
     def graph(self, handle: int) -> Graph:
-        """The graph under a handle, to look at its inputs and outputs.
+        """The graph under a handle, for host code.
 
         Raises:
             WasiNnError: ``invalid_argument`` for a wrong handle.
         """
         return self._graphs.get(handle).graph
+
+    def inputs(self, handle: int) -> tuple[TensorSpec, ...]:
+        """What the graph under a handle says of its inputs.
+
+        Raises:
+            WasiNnError: ``invalid_argument`` for a wrong handle, else what the backend raises.
+        """
+        shared = self._graphs.get(handle)
+        with _backend_errors(shared, "inputs"):
+            return shared.graph.inputs
+
+    def outputs(self, handle: int) -> tuple[TensorSpec, ...]:
+        """What the graph under a handle says of its outputs, as `inputs`."""
+        shared = self._graphs.get(handle)
+        with _backend_errors(shared, "outputs"):
+            return shared.graph.outputs
 
     def unload(self, handle: int) -> None:
         """Gives a graph handle back. Its contexts keep working.
@@ -291,6 +344,8 @@ class NnContext:
         for watch in self._watches.values():
             watch.close()
         self._watches.clear()
+        if self._compute_budget is not None:
+            self._compute_budget.close()
         for entry in self._contexts.clear():
             self._drop_entry(entry)
         for shared in self._graphs.clear():
@@ -303,6 +358,8 @@ class NnContext:
         method: str,
         interrupt: GuestInterrupt | None,
     ) -> None:
+        if self._compute_budget is not None:
+            compute = partial(self._compute_budget.run, compute, entry.context, interrupt)
         cancellable = entry.cancellable
         if interrupt is None or cancellable is None:
             with _backend_errors(entry.shared, method):
@@ -346,6 +403,10 @@ class NnContext:
     def _return_model_bytes(self, size: int) -> None:
         with self._budget_lock:
             self._model_bytes -= size
+
+    def _return_configured(self) -> None:
+        with self._budget_lock:
+            self._configured -= 1
 
     def _return_tensor_bytes(self, size: int) -> None:
         with self._budget_lock:
@@ -391,6 +452,14 @@ def _copy(
     except BaseException as error:
         _reraise(error, entry.shared, method)
     return size
+
+
+def _compute_budget(limits: NnLimits) -> ComputeBudget | None:
+    if limits.computes is None and limits.compute_seconds is None:
+        return None
+    from wasinn_host.nn.compute_budget import ComputeBudget
+
+    return ComputeBudget(limits.computes, limits.compute_seconds)
 
 
 def _float_io(graph: Graph) -> FloatIo | None:

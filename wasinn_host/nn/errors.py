@@ -1,24 +1,19 @@
-"""What can go wrong in WASI-NN, as kinds, and the one table that turns kinds into guest numbers.
+"""What can go wrong in WASI-NN, as kinds, whatever the ABI. Their numbers are in `numbering`.
 
-Kinds are independent of any ABI. A codec picks the column of numbers its guests were built for;
-only the witx column exists so far, others are added here and nowhere else.
-
-    WasinnError (wasinn_runtime.errors)
-    └── WasiNnError       a call failed; ``kind`` says how, the guest sees a number
-        ├── OutputTooSmall    the guest's buffer does not hold the output; ``needed`` bytes would
-        └── PluginError       a backend plugin is broken or misbehaves; the message names it
+WasinnError (wasinn_runtime.errors)
+└── WasiNnError       a call failed; ``kind`` says how, the guest sees a number
+    ├── OutputTooSmall    the guest's buffer does not hold the output; ``needed`` bytes would
+    └── PluginError       a backend plugin is broken or misbehaves; the message names it
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Sequence
 
 from wasinn_runtime.errors import WasinnError
 
-__all__ = ["WITX_ERRNO", "ErrorKind", "OutputTooSmall", "PluginError", "WasiNnError", "near"]
+__all__ = ["ErrorKind", "OutputTooSmall", "PluginError", "WasiNnError", "near"]
 
 
 class ErrorKind(enum.Enum):
@@ -36,25 +31,6 @@ class ErrorKind(enum.Enum):
     CONTEXT_FULL = "context_full"
     PROMPT_TOO_LONG = "prompt_too_long"
     MODEL_NOT_FOUND = "model_not_found"
-
-
-WITX_ERRNO: Final[Mapping[ErrorKind, int]] = MappingProxyType(
-    {
-        ErrorKind.INVALID_ARGUMENT: 1,
-        ErrorKind.INVALID_ENCODING: 2,
-        ErrorKind.MISSING_MEMORY: 3,
-        ErrorKind.BUSY: 4,
-        ErrorKind.RUNTIME_ERROR: 5,
-        ErrorKind.UNSUPPORTED_OPERATION: 6,
-        ErrorKind.TOO_LARGE: 7,
-        ErrorKind.NOT_FOUND: 8,
-        ErrorKind.END_OF_SEQUENCE: 100,
-        ErrorKind.CONTEXT_FULL: 101,
-        ErrorKind.PROMPT_TOO_LONG: 102,
-        ErrorKind.MODEL_NOT_FOUND: 103,
-    }
-)
-"""``nn_errno`` of ``wasi_ephemeral_nn``; 0 is success. Source: witx file, WasmEdge from 100 on."""
 
 
 class WasiNnError(WasinnError):

@@ -89,10 +89,18 @@ class SharedGraph:
     Args:
         loaded: the graph and where it went. The new object has one reference.
         on_close: called after the graph was closed, for the books of the guest who loaded it.
+        close: closes the graph; None for the graph's own ``close``.
     """
 
-    def __init__(self, loaded: LoadedGraph, on_close: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedGraph,
+        on_close: Callable[[], None] | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
         self.graph: Graph = loaded.graph
+        self._loaded = loaded
+        self._close = close or loaded.graph.close
         self.encoding = loaded.encoding
         self.device = loaded.device
         self.who = loaded.who
@@ -114,6 +122,17 @@ class SharedGraph:
             self._references += 1
             return True
 
+    def counted(self, on_close: Callable[[], None]) -> SharedGraph:
+        """The same graph with a count of its own, for the books of one of many guests.
+
+        Args:
+            on_close: called when that guest holds it no more.
+
+        Returns:
+            what takes over one reference, and gives it back with its own last one.
+        """
+        return SharedGraph(self._loaded, on_close, self.release)
+
     @property
     def is_open(self) -> bool:
         """Whether anybody holds it."""
@@ -126,7 +145,7 @@ class SharedGraph:
             is_last = self._references == 0
         if is_last:
             try:
-                self.graph.close()
+                self._close()
             finally:
                 if self._on_close is not None:
                     self._on_close()

@@ -5,7 +5,7 @@ What is different from witx:
 - ``load`` takes a pointer to ``{u32 array, u32 count}``, and the array is as there;
 - a tensor is 12 bytes, its dimensions are one pointer further away, and it says no data length: its
   data are as long as shape and type say;
-- element types are numbered without f64;
+- element types are numbered as in old witx files, whatever `--nn-abi` says;
 - guests give and get floats where a model is quantised, see `quantized`;
 - ``get_output`` finds the buffer's size where it writes that of the output. Both count elements of
   four bytes, whatever the type is.
@@ -22,12 +22,11 @@ from typing import ClassVar, Final
 from wasinn_host.nn.codec import Codec
 from wasinn_host.nn.errors import OutputTooSmall, WasiNnError
 from wasinn_host.nn.guest import GuestCaller, GuestMemory, require_memory
-from wasinn_host.nn.plugin import Tensor, TensorType
+from wasinn_host.nn.numbering import OLD_TENSOR_TYPES, unknown_type
+from wasinn_host.nn.plugin import Tensor
 from wasinn_runtime.errors import MemoryAccessError
 
-__all__ = ["OLD_TENSOR_TYPES", "LegacyWasiNn"]
-
-OLD_TENSOR_TYPES: Final = (TensorType.F16, TensorType.F32, TensorType.U8, TensorType.I32)
+__all__ = ["LegacyWasiNn"]
 
 _TENSOR: Final = struct.Struct("<IB3xI")
 """pointer to the dimensions, type (one byte; the padding is garbage), data pointer."""
@@ -48,7 +47,6 @@ class LegacyWasiNn(Codec):
         "compute": ("context",),
         "get_output": ("context", "index", "out", "elements_inout"),
     }
-    types = OLD_TENSOR_TYPES
     float_io = True
 
     def load(
@@ -80,9 +78,11 @@ class LegacyWasiNn(Codec):
             return self._fail(error)
         return 0
 
-    def read_tensor(self, memory: GuestMemory, ptr: int) -> Tensor:
+    def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
         array_ptr, type_code, data_ptr = _TENSOR.unpack(memory.read(ptr, _TENSOR.size))
-        tensor_type = self._type(type_code)
+        if type_code >= len(OLD_TENSOR_TYPES):
+            raise unknown_type(type_code, OLD_TENSOR_TYPES)
+        tensor_type = OLD_TENSOR_TYPES[type_code]
         shape = self._shape(memory, *_ARRAY.unpack(memory.read(array_ptr, _ARRAY.size)))
         size_bytes = tensor_type.size_bytes
         for size in shape:  # Python integers: no overflow, however large the guest's sizes are

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from wasinn_host.nn.codec import Codec
+from wasinn_host.nn.codec import GuestFunctions
 from wasinn_host.nn.context import NnContext
+from wasinn_host.nn.describe import Descriptions
 from wasinn_host.nn.legacy import LegacyWasiNn
+from wasinn_host.nn.numbering import Numbering
 from wasinn_host.nn.witx import WasiEphemeralNn
 from wasinn_runtime.spec.types import FuncType
 
@@ -20,9 +22,10 @@ _TELLING: Final = ("load", "get_output")
 def codecs_for(
     imports: Iterable[tuple[str, str, object]],
     context: NnContext,
+    numbering: Numbering | None = None,
     trace: Callable[[str], None] | None = None,
-) -> Sequence[Codec]:
-    """A codec for each module of WASI-NN that is imported.
+) -> Sequence[GuestFunctions]:
+    """A codec for each module of WASI-NN that is imported, and our addition to it.
 
     ``wasi_nn`` is WAMR's, unless the types of what is imported are those of ``wasi_ephemeral_nn``:
     some guests were built for that under the shorter name.
@@ -30,20 +33,23 @@ def codecs_for(
     Args:
         imports: module, name and type of each import.
         context: the guest's graphs and contexts.
+        numbering: what the guest's numbers mean, as far as its ABI does not tell.
         trace: takes one line per call; None costs nothing.
     """
     wanted: dict[str, dict[str, object]] = {}
     for module, name, type_ in imports:
         wanted.setdefault(module, {})[name] = type_
-    codecs: list[Codec] = []
+    codecs: list[GuestFunctions] = []
     if WasiEphemeralNn.NAME in wanted:
-        codecs.append(WasiEphemeralNn(context, trace))
+        codecs.append(WasiEphemeralNn(context, numbering, trace))
     if LegacyWasiNn.module in wanted:
         functions = wanted[LegacyWasiNn.module]
         if any(_count(functions.get(name)) == 5 for name in _TELLING):
-            codecs.append(WasiEphemeralNn(context, trace, LegacyWasiNn.module))
+            codecs.append(WasiEphemeralNn(context, numbering, trace, LegacyWasiNn.module))
         else:
-            codecs.append(LegacyWasiNn(context, trace))
+            codecs.append(LegacyWasiNn(context, numbering, trace))
+    if Descriptions.module in wanted:
+        codecs.append(Descriptions(context, numbering, trace))
     return codecs
 
 

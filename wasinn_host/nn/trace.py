@@ -16,7 +16,7 @@ from wasinn_host.nn.guest import GuestCaller, GuestMemory
 from wasinn_runtime.errors import MemoryAccessError
 
 if TYPE_CHECKING:
-    from wasinn_host.nn.codec import Codec
+    from wasinn_host.nn.codec import GuestFunctions
 
 __all__ = ["traced"]
 
@@ -28,11 +28,15 @@ _RESULTS: Final = {
     "init_execution_context": ("context", "#x"),
     "get_output": ("written", "d"),
     "get_output_single": ("written", "d"),
+    "input_count": ("count", "d"),
+    "output_count": ("count", "d"),
+    "describe_input": ("needed", "d"),
+    "describe_output": ("needed", "d"),
 }
 
 
 def traced(
-    codec: Codec,
+    codec: GuestFunctions,
     name: str,
     function: Callable[..., int],
     sink: Callable[[str], None],
@@ -58,7 +62,9 @@ def traced(
     return call
 
 
-def _arguments(codec: Codec, name: str, memory: GuestMemory | None, args: tuple[int, ...]) -> str:
+def _arguments(
+    codec: GuestFunctions, name: str, memory: GuestMemory | None, args: tuple[int, ...]
+) -> str:
     parts = []
     for parameter, value in zip(codec.parameters[name], args, strict=True):
         shown = str(value) if parameter in _DECIMAL else f"{value:#x}"
@@ -82,9 +88,11 @@ def _word(parameter: str, value: int) -> str:
     return words[value] if value < len(words) else str(value)
 
 
-def _look(codec: Codec, memory: GuestMemory, parameter: str, args: tuple[int, ...]) -> str:
-    if parameter == "tensor":
-        tensor = codec.read_tensor(memory, args[2])
+def _look(codec: GuestFunctions, memory: GuestMemory, parameter: str, args: tuple[int, ...]) -> str:
+    from wasinn_host.nn.codec import Codec
+
+    if parameter == "tensor" and isinstance(codec, Codec):
+        tensor = codec.read_tensor(memory, args[2], args[0], args[1])
         sizes = ",".join(map(str, tensor.shape))
         return f"{tensor.type.value}[{sizes}] {tensor.data.nbytes} bytes"
     pointer, length = args[0], args[1]

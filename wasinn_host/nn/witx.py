@@ -19,7 +19,7 @@ a bad one is ``invalid_argument``, never a trap. What each misuse is answered wi
 | named graph whose file is missing | 103 model_not_found |
 | configuration longer than the limit | 7 too_large |
 | configuration for a graph whose backend takes none | 1 invalid_argument |
-| tensor type beyond 5, more dimensions than the limit | 1 invalid_argument |
+| tensor type that no order has, more dimensions than the limit | 1 invalid_argument |
 | input index, type, shape or size that does not fit the model | 1 invalid_argument |
 | input or output whose element type WASI-NN lacks | 6 unsupported_operation |
 | compute before all inputs are set | 1 invalid_argument |
@@ -48,19 +48,11 @@ from wasinn_host.nn.codec import Codec
 from wasinn_host.nn.context import NnContext
 from wasinn_host.nn.errors import OutputTooSmall, WasiNnError
 from wasinn_host.nn.guest import GuestCaller, GuestMemory, require_memory
+from wasinn_host.nn.numbering import WITX_TENSOR_TYPES, Numbering, meant_type, unknown_type
 from wasinn_host.nn.plugin import Tensor, TensorType
 from wasinn_runtime.errors import MemoryAccessError
 
-__all__ = ["WITX_TENSOR_TYPES", "WasiEphemeralNn"]
-
-WITX_TENSOR_TYPES: Final = (
-    TensorType.F16,
-    TensorType.F32,
-    TensorType.F64,
-    TensorType.U8,
-    TensorType.I32,
-    TensorType.I64,
-)
+__all__ = ["WasiEphemeralNn"]
 
 _TENSOR: Final = struct.Struct("<IIB3xII")
 """dims pointer, number of dims, type (one byte; the padding is garbage), data pointer, bytes."""
@@ -71,6 +63,7 @@ class WasiEphemeralNn(Codec):
 
     Args:
         context: the guest's graphs and contexts.
+        numbering: what its numbers mean.
         trace: takes one line per call; None costs nothing.
         module: another name that a guest imports them from.
     """
@@ -90,16 +83,17 @@ class WasiEphemeralNn(Codec):
         "unload": ("graph",),
         "finalize_execution_context": ("context",),
     }
-    types = WITX_TENSOR_TYPES
 
     def __init__(
         self,
         context: NnContext,
+        numbering: Numbering | None = None,
         trace: Callable[[str], None] | None = None,
         module: str = NAME,
     ) -> None:
-        super().__init__(context, trace)
+        super().__init__(context, numbering, trace)
         self.module = module
+        self._types = self.numbering.types
 
     def load(
         self,
@@ -212,8 +206,20 @@ class WasiEphemeralNn(Codec):
             return self._fail(error)
         return 0
 
-    def read_tensor(self, memory: GuestMemory, ptr: int) -> Tensor:
-        dims_ptr, rank, type_code, data_ptr, data_len = _TENSOR.unpack(memory.read(ptr, 20))
-        tensor_type = self._type(type_code)
+    def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
+        dims_ptr, rank, code, data_ptr, size = _TENSOR.unpack(memory.read(ptr, 20))
         shape = self._shape(memory, dims_ptr, rank)
-        return Tensor(tensor_type, shape, memory.view(data_ptr, data_len))
+        data = memory.view(data_ptr, size)
+        if code < len(self._types):
+            return Tensor(self._types[code], shape, data)
+        return Tensor(self._meant_type(code, shape, size, context, index), shape, data)
+
+    def _meant_type(
+        self, code: int, shape: tuple[int, ...], size: int, context: int, index: int
+    ) -> TensorType:
+        if not self.numbering.is_auto:
+            raise unknown_type(code, self._types)
+        meant = meant_type(code, shape, size, lambda: self.context.input_type(context, index))
+        if meant is None:
+            raise unknown_type(code, WITX_TENSOR_TYPES)
+        return meant

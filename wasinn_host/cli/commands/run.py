@@ -22,6 +22,7 @@ from wasinn_runtime.errors import GuestExit, Interrupted, LimitExceeded, Trap, U
 from wasinn_runtime.spec.types import FuncType
 
 if TYPE_CHECKING:
+    from wasinn_host.nn.limits import NnLimits
     from wasinn_host.nn.metrics import NnMetrics
     from wasinn_models.progress import Progress
 
@@ -50,6 +51,7 @@ def run(words: Sequence[str]) -> int:
         isolate_backends=options.nn_isolate,
         batching=options.nn_batch,
         metrics=metrics,
+        nn_limits=_nn_limits(options),
     )
     with host:
         with ends_at_once():
@@ -127,6 +129,8 @@ def _run(host: Host, module: Module, options: RunOptions, values: list[object]) 
             env=options.env,
             max_memory_bytes=options.max_memory_bytes,
             nn_float_io=options.nn_float_io,
+            nn_abi=options.nn_abi,
+            nn_errno=options.nn_errno,
             trace_wasi=sinks.get("wasi"),
             trace_nn=sinks.get("nn"),
         )
@@ -182,6 +186,14 @@ def _metrics(options: RunOptions) -> NnMetrics | None:
 
 
 # --- models ---------------------------------------------------------------------------------------
+
+
+def _nn_limits(options: RunOptions) -> NnLimits | None:
+    if not options.nn_limits:
+        return None
+    from wasinn_host.nn.limits import NnLimits
+
+    return NnLimits.parse(options.nn_limits)
 
 
 def _prepare_models(host: Host, module: Module, options: RunOptions) -> None:
