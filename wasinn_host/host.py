@@ -265,6 +265,12 @@ class Guest:
         self.close()
 
 
+def _advice(module: str, name: str) -> str:
+    from wasinn_host.imports import advice
+
+    return advice(module, name, (WASI_MODULE, *NN_MODULES))
+
+
 def _given(options: Mapping[str, Any], others: Sequence[str] = ()) -> GuestOptions:
     """The options by name; for one that there is not, says which there are, with ``others``."""
     fields = [field.name for field in dataclasses.fields(GuestOptions)]
@@ -398,7 +404,7 @@ class Host:
 
     def make_linker(self) -> Linker:
         """A linker with the further imports."""
-        linker = Linker(self.engine)
+        linker = Linker(self.engine, _advice)
         for add in self._definitions:
             add(linker)
         return linker

@@ -63,3 +63,17 @@ def function_module(
         + extra
         + section(10, vec([body(code, runs)]))
     )
+
+
+def sections_of(module: bytes) -> list[tuple[int, bytes]]:
+    """Number and content of each section of a correct module."""
+    found, at = [], len(HEADER)
+    while at < len(module):
+        number, size, shift = module[at], 0, 0
+        while True:
+            at, size, shift = at + 1, size | (module[at + 1] & 0x7F) << shift, shift + 7
+            if not module[at] & 0x80:
+                break
+        found.append((number, module[at + 1 : at + 1 + size]))
+        at += 1 + size
+    return found

@@ -81,6 +81,16 @@ def decode(
         raise
 
 
+# What is mistaken for a module, by its first bytes.
+_OTHER_FILES = {
+    b"\x7fELF": "native code (ELF), as other runtimes' compilers make it",
+    b"MZ": "native code (a Windows program)",
+    b"\xcf\xfa\xed\xfe": "native code (Mach-O)",
+    b"\xca\xfe\xba\xbe": "native code (Mach-O for several processors)",
+    b"\0aot": "native code of WAMR's compiler",
+}
+
+
 def _header(data: bytes, where: str) -> None:
     if len(data) < 4:
         raise Malformed("unexpected end: not even a magic header", len(data), where)
@@ -88,6 +98,9 @@ def _header(data: bytes, where: str) -> None:
         hint = ""
         if data.lstrip()[:1] in (b"(", b";"):
             hint = "; this looks like the text format, which needs a converter such as wat2wasm"
+        for start, what in _OTHER_FILES.items():
+            if data.startswith(start):
+                hint = f"; this is {what}: give the .wasm file that it was made of"
         raise Malformed(
             f"magic header not detected: expected {MAGIC!r}, got {data[:4]!r}{hint}", 0, where
         )

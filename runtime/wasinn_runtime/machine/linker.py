@@ -21,10 +21,13 @@ class Linker:
 
     Args:
         engine: whose modules it links.
+        advise: says what would provide an import, by module and name, where nobody defines the
+            module; it makes messages better and links nothing.
     """
 
-    def __init__(self, engine: Compiler) -> None:
+    def __init__(self, engine: Compiler, advise: Callable[[str, str], str] | None = None) -> None:
         self.engine = engine
+        self._advise = advise
         self.allow_shadowing = False
         self._definitions: dict[tuple[str, str], Extern | HostFunc] = {}
 
@@ -100,6 +103,8 @@ class Linker:
                 names = [n for m, n in self._definitions if m == module]
                 near = difflib.get_close_matches(name, names, 3)
                 hint = f" (did you mean {', '.join(near)}?)" if near else ""
+            elif self._advise is not None:
+                hint = f" ({self._advise(module, name)})"
             else:
                 near = difflib.get_close_matches(module, modules, 3)
                 hint = f" (modules there are: {', '.join(near or modules) or 'none'})"
