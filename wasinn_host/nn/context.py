@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from wasinn_host.nn.cancel import CancelWatch, GuestInterrupt
 from wasinn_host.nn.checks import check_context
 from wasinn_host.nn.errors import ErrorKind, OutputTooSmall, WasiNnError
+from wasinn_host.nn.foreign import one_line
 from wasinn_host.nn.graphs import GraphRegistry, SharedGraph
 from wasinn_host.nn.handles import CONTEXT_TAG, GRAPH_TAG, HandleTable, next_owner
 from wasinn_host.nn.limits import NnLimits
@@ -486,10 +487,8 @@ def _reraise(error: BaseException, shared: SharedGraph, method: str) -> NoReturn
         raise WasiNnError(
             ErrorKind.TOO_LARGE, f"{shared.who}: {method}() ran out of memory"
         ) from error
-    text = " ".join(str(error).split())
     raise WasiNnError(
-        ErrorKind.RUNTIME_ERROR,
-        f"{shared.who}: {method}() failed: {type(error).__name__}: {text}",
+        ErrorKind.RUNTIME_ERROR, f"{shared.who}: {method}() failed: {one_line(error)}"
     ) from error
 
 

@@ -33,6 +33,7 @@ from wasinn_host.nn.checks import (
     check_option_names,
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError, near
+from wasinn_host.nn.foreign import one_line
 from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSource, Target
 from wasinn_host.nn.routing import DeviceRule, rule_for
 from wasinn_runtime.errors import UsageError
@@ -129,7 +130,7 @@ class _Plugin:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # also SystemExit: nothing a plugin does stops the others
-            self.report = replace(self.report, error=f"{who}: {_one_line(error)}")
+            self.report = replace(self.report, error=f"{who}: {one_line(error)}")
         else:
             self.backend = backend
             self.report = replace(self.report, encodings=tuple(sorted(encodings)), devices=devices)
@@ -244,7 +245,7 @@ class BackendRegistry:
             ) from error
         except Exception as error:
             raise WasiNnError(
-                ErrorKind.RUNTIME_ERROR, f"{who}: load() failed: {_one_line(error)}"
+                ErrorKind.RUNTIME_ERROR, f"{who}: load() failed: {one_line(error)}"
             ) from error
         return LoadedGraph(graph, source.encoding, device, plugin.report.name, who)
 
@@ -400,8 +401,3 @@ def _installed_plugins() -> list[_Plugin]:
                 "uninstall one of them",
             )
     return plugins
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -20,6 +20,7 @@ from wasinn_host.nn.checks import (
     check_option_names,
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
+from wasinn_host.nn.foreign import one_line
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
 from wasinn_host.nn.isolation.wire import (
     PIECE,
@@ -305,9 +306,4 @@ def _told(error: BaseException) -> dict[str, Any]:
         return {"error": error.kind.value, "message": error.message}
     if isinstance(error, MemoryError):
         return {"error": ErrorKind.TOO_LARGE.value, "message": "not enough memory"}
-    text = " ".join(str(error).split())
-    name = type(error).__name__
-    return {
-        "error": ErrorKind.RUNTIME_ERROR.value,
-        "message": f"{name}: {text}" if text else name,
-    }
+    return {"error": ErrorKind.RUNTIME_ERROR.value, "message": one_line(error)}
