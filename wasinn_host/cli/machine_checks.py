@@ -240,10 +240,11 @@ def _is_installed(package: str) -> bool:
 
 def _backends(name: str) -> Finding:
     from wasinn_host.nn import BackendRegistry
+    from wasinn_host.nn.discovery import REPORT_PATIENCE_S
 
     registry = BackendRegistry()
     try:
-        reports = registry.report()
+        reports = registry.report(patience_s=REPORT_PATIENCE_S)
     finally:
         registry.close()
     working = [r for r in reports if not r.error]

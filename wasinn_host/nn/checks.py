@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from wasinn_host.nn.errors import PluginError, near
@@ -17,6 +18,7 @@ __all__ = [
     "check_devices",
     "check_graph",
     "check_option_names",
+    "check_path",
 ]
 
 _CHECKED_METHODS: dict[type, tuple[str, ...]] = {
@@ -79,6 +81,17 @@ def check_option_names(cls: type[Backend], options: Mapping[str, str], who: str)
     for name in options:
         if name not in cls.options:
             raise PluginError(f"{who}: unknown option {name}; {near(name, sorted(cls.options))}")
+
+
+def check_path(before: list[str], who: str) -> None:
+    """Accepts an import that left ``sys.path`` as it was; else it is put right.
+
+    Raises:
+        PluginError: it did not.
+    """
+    if sys.path != before:
+        sys.path[:] = before
+        raise PluginError(f"{who}: changes sys.path when it is imported")
 
 
 def check_devices(devices: object, who: str) -> tuple[Device, ...]:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,6 +31,7 @@ from wasinn_host.nn.checks import (
     check_devices,
     check_graph,
     check_option_names,
+    check_path,
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError, near
 from wasinn_host.nn.foreign import one_line
@@ -38,10 +39,19 @@ from wasinn_host.nn.plugin import ANY_ENCODING, Backend, Device, Graph, ModelSou
 from wasinn_host.nn.routing import DeviceRule, rule_for
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["ENTRY_POINT_GROUP", "BackendRegistry", "LoadedGraph", "PluginReport", "located"]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "REPORT_PATIENCE_S",
+    "BackendRegistry",
+    "LoadedGraph",
+    "PluginReport",
+    "located",
+]
 
 ENTRY_POINT_GROUP: Final = "wasinn.backends"
 _OWN_DISTRIBUTION: Final = "wasinn-host"
+REPORT_PATIENCE_S: Final = 20.0
+"""For a plugin that somebody else wrote, in a list of all. PyTorch takes 3 s on a slow machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class PluginReport:
         location: ``module:class``.
         encodings: sorted; empty while not imported or when broken.
         devices: as the plugin lists them; empty while not imported or when broken.
+        options: name and meaning of each; empty while not imported or when broken.
         error: why it can not be used; empty when it can, or when nobody has tried.
     """
 
@@ -64,6 +75,7 @@ class PluginReport:
     location: str
     encodings: tuple[str, ...] = ()
     devices: tuple[Device, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
     error: str = ""
 
     @property
@@ -117,6 +129,22 @@ class _Plugin:
                 self._tried = True
             return self.backend
 
+    def look(self, options: Mapping[str, str], patience_s: float) -> None:
+        """Has a process of its own import it, and keeps what that says: nothing happens here."""
+        from wasinn_host.nn.isolation import IsolatedBackend
+
+        with self._lock:
+            if self._tried or self.report.error:
+                return
+            where, who = self.report.location, self.report.who
+            try:
+                backend = IsolatedBackend(where, options, who, patience_s)
+            except PluginError as error:
+                self.report = replace(self.report, error=error.message)
+            else:
+                self._describe(backend, backend.encodings, tuple(backend.devices()))
+                backend.close()
+
     def _make(self, options: Mapping[str, str], is_isolated: bool) -> None:
         who = self.report.who
         try:
@@ -133,7 +161,17 @@ class _Plugin:
             self.report = replace(self.report, error=f"{who}: {one_line(error)}")
         else:
             self.backend = backend
-            self.report = replace(self.report, encodings=tuple(sorted(encodings)), devices=devices)
+            self._describe(backend, encodings, devices)
+
+    def _describe(
+        self, backend: Backend, encodings: frozenset[str], devices: tuple[Device, ...]
+    ) -> None:
+        self.report = replace(
+            self.report,
+            encodings=tuple(sorted(encodings)),
+            devices=devices,
+            options=tuple(sorted(backend.options.items())),
+        )
 
     def _here(self, options: Mapping[str, str]) -> _Opened:
         who = self.report.who
@@ -141,9 +179,7 @@ class _Plugin:
         # stdout belongs to the guest: what a plugin prints while it is imported goes to stderr.
         with contextlib.redirect_stdout(sys.stderr):
             loaded = self._load()
-            if sys.path != path_before:
-                sys.path[:] = path_before
-                raise PluginError(f"{who}: changes sys.path when it is imported")
+            check_path(path_before, who)
             cls = check_backend_class(loaded, who)
             check_option_names(cls, options, who)
             backend = cls(options)
@@ -208,12 +244,25 @@ class BackendRegistry:
         with self._lock:
             return tuple(plugin.report for plugin in self._all())
 
-    def report(self) -> tuple[PluginReport, ...]:
-        """Imports every plugin and says what each offers, or why it is broken."""
+    def report(
+        self, *, only: Collection[str] | None = None, patience_s: float | None = None
+    ) -> tuple[PluginReport, ...]:
+        """Imports plugins and says what each offers, or why it is broken.
+
+        Args:
+            only: the names of those to import; None for all. The others are listed as they are.
+            patience_s: has those of other distributions imported in a process of their own, for
+                so long at most: one that hangs or ends its process is broken, and that is all.
+        """
         with self._lock:
             plugins = self._all()
         for plugin in plugins:
-            self._open(plugin)
+            if only is not None and plugin.report.name not in only:
+                continue
+            if patience_s is None or plugin.report.distribution in ("", _OWN_DISTRIBUTION):
+                self._open(plugin)
+            else:
+                plugin.look(self._options.get(plugin.report.name, {}), patience_s)
         return tuple(plugin.report for plugin in plugins)
 
     def load(self, source: ModelSource, target: Target) -> LoadedGraph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from wasinn_host.cli import status
 from wasinn_host.cli.help import Command, Group
 from wasinn_host.cli.talk import colour, put, safe
 from wasinn_host.nn import BackendRegistry, PluginReport
+from wasinn_host.nn.discovery import REPORT_PATIENCE_S
 
 if TYPE_CHECKING:
     from wasinn_host.nn.conformance import CheckResult, Model
@@ -36,20 +36,9 @@ def _as_json(report: PluginReport) -> dict[str, object]:
             }
             for device in report.devices
         ],
-        "options": _options(report),
+        "options": dict(report.options),
         "error": report.error or None,
     }
-
-
-def _options(report: PluginReport) -> dict[str, str]:
-    """Names and meanings of a working plugin's options, from its class."""
-    if report.error:
-        return {}
-    module, _, name = report.location.partition(":")
-    found: object = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return dict(getattr(found, "options", {}))
 
 
 def _lines(report: PluginReport) -> Iterator[str]:
@@ -65,7 +54,7 @@ def _lines(report: PluginReport) -> Iterator[str]:
         yield safe(
             f"  device     {device.target.value} ({device.id}): {device.description}{memory}"
         )
-    for name, meaning in sorted(_options(report).items()):
+    for name, meaning in report.options:
         yield safe(f"  option     {report.name}.{name}: {meaning}")
 
 
@@ -84,7 +73,7 @@ def backends(context: click.Context, as_json: bool) -> int:
         return 0
     registry = BackendRegistry()
     try:
-        reports = registry.report()
+        reports = registry.report(patience_s=REPORT_PATIENCE_S)
         if as_json:
             import json
 

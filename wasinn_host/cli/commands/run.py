@@ -277,10 +277,11 @@ class _progress:  # noqa: N801  (reads as a verb where it is used)
 
 def _check_backend_options(host: Host, options: RunOptions) -> None:
     """An option for a plugin that is not there, or that it refuses, is an error of the command."""
-    reports = {report.name: report for report in host.backends.report()}
     named = [("--nn-option", name) for name in options.nn_options]
     named += [("--nn-backend", name) for name in options.nn_backends.values()]
     named += [("--nn-device", rule.backend) for rule in options.nn_devices]
+    only = {name for _, name in named}
+    reports = {report.name: report for report in host.backends.report(only=only)}
     for option, name in named:
         if name not in reports:
             raise UsageError(

@@ -52,25 +52,34 @@ class IsolatedBackend(Backend):
         location: ``module:class`` of the real one.
         options: the user's.
         who: the plugin, as messages name it.
+        patience_s: how long it may take to be opened at first; None for as long as it likes.
 
     Attributes:
         encodings: what the real one reads.
+        options: what the real one can be told.
 
     Raises:
-        PluginError: the real one can not be opened, or breaks the contract.
+        PluginError: the real one can not be opened, not in that time, or breaks the contract.
         UsageError: this process does not know its Python.
     """
 
     api_version = 1
 
-    def __init__(self, location: str, options: Mapping[str, str], who: str) -> None:
+    def __init__(
+        self,
+        location: str,
+        options: Mapping[str, str],
+        who: str,
+        patience_s: float | None = None,
+    ) -> None:
         self._hello = {"location": location, "options": dict(options), "who": who}
         self._who = who
         self._lock = threading.Lock()
         self._is_closed = False
-        self._process = _Process(self._hello)
+        self._process = _Process(self._hello, patience_s)
         greeting = self._process.greeting
         self.encodings = frozenset(greeting["encodings"])  # type: ignore[misc]  # of this one
+        self.options = greeting["options"]  # type: ignore[misc]
         self.takes_config = bool(greeting["takes_config"])  # type: ignore[misc]
         self._devices = tuple(
             Device(**{**device, "target": Target(device["target"])})
@@ -105,11 +114,15 @@ class IsolatedBackend(Backend):
 class _Process:
     """One run of the backend process.
 
+    Args:
+        hello: which backend, and the user's options for it.
+        patience_s: how long it may take until it says what it has.
+
     Attributes:
         greeting: what the backend said of itself.
     """
 
-    def __init__(self, hello: Mapping[str, Any]) -> None:
+    def __init__(self, hello: Mapping[str, Any], patience_s: float | None = None) -> None:
         self._who = hello["who"]
         self._control, theirs = Connection.pair()
         self._control_lock = threading.Lock()
@@ -117,6 +130,7 @@ class _Process:
         self._failures: list[BaseException] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
+        self._is_late = False
         # The process is killed with the thread that started it, so that one lives as long.
         self._keeper = threading.Thread(
             target=self._keep, args=(theirs,), name="wasinn backend", daemon=True
@@ -126,11 +140,17 @@ class _Process:
         for failure in self._failures:
             self._control.close()
             raise PluginError(f"{self._who}: its process did not start: {failure}") from failure
+        timer = threading.Timer(patience_s or 0, self._end_late)
+        if patience_s is not None:
+            timer.start()
         try:
             self._control.send(Message(text=hello))
             self.greeting = self._control.receive().text
         except Disconnected as error:
-            raise PluginError(f"{self._who}: {self.ending()} while it was opened") from error
+            why = f"it was not ready after {patience_s} s" if self._is_late else self.ending()
+            raise PluginError(f"{self._who}: {why} while it was opened") from error
+        finally:
+            timer.cancel()
         if "error" in self.greeting:
             self.close()
             raise PluginError(str(self.greeting["message"]))
@@ -156,6 +176,10 @@ class _Process:
     def kill(self) -> None:
         if self._child is not None:
             self._child.kill()
+
+    def _end_late(self) -> None:
+        self._is_late = True
+        self.kill()
 
     def close(self) -> None:
         """Ends it, and waits until it has ended."""

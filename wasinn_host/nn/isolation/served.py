@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from wasinn_host.nn.checks import (
     check_devices,
     check_graph,
     check_option_names,
+    check_path,
 )
 from wasinn_host.nn.errors import ErrorKind, PluginError, WasiNnError
 from wasinn_host.nn.foreign import one_line
@@ -79,11 +81,15 @@ class _Served:
         self._devices: dict[str, Device] = {}
         self._encodings: list[str] = []
         self._takes_config = False
+        self._options: dict[str, str] = {}
         self._failure: dict[str, Any] | None = None
         self._contexts: dict[int, _ServedContext] = {}
         self._graphs: dict[int, Graph] = {}
         try:
-            cls = check_backend_class(EntryPoint("", hello["location"], "").load(), self._who)
+            path_before = list(sys.path)
+            loaded = EntryPoint("", hello["location"], "").load()
+            check_path(path_before, self._who)
+            cls = check_backend_class(loaded, self._who)
             check_option_names(cls, hello["options"], self._who)
             self._backend = cls(hello["options"])
             devices = check_devices(self._backend.devices(), self._who)
@@ -96,6 +102,7 @@ class _Served:
             self._devices = {device.id: device for device in devices}
             self._encodings = sorted(cls.encodings)
             self._takes_config = cls.takes_config
+            self._options = {name: str(meaning) for name, meaning in cls.options.items()}
 
     def greeting(self) -> dict[str, Any]:
         if self._failure is not None:
@@ -104,6 +111,7 @@ class _Served:
         return {
             "encodings": self._encodings,
             "takes_config": self._takes_config,
+            "options": self._options,
             "devices": devices,
         }
 
