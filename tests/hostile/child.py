@@ -88,7 +88,7 @@ def limited(
 def run_case(case: Callable[[], None], canaries: Canaries) -> Ended:
     """Runs a case; it must return, and have nothing said but what its host says."""
     where = f"{case.__module__}:{case.__qualname__}"
-    ended = limited([sys.executable, "-m", __name__, where], canaries.folder)
+    ended = limited([sys.executable, "-X", "faulthandler", "-m", __name__, where], canaries.folder)
     assert (ended.status, ended.out) == (0, SURVIVED), f"{ended.status}\n{ended.err}"
     canaries.check(ended.err)
     return ended

@@ -1,6 +1,6 @@
 """Models that mean harm, of every format, from a guest: refused with a number, and that is all.
 
-Each case is one process without isolation, in a folder whose files the models name. Formats that no
+Each case is a process without isolation, in a folder whose files the models name. Formats that no
 installed backend reads are refused as such; what reads them is tried as soon as it is installed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -354,18 +355,18 @@ def other_formats() -> None:
     refuse_all([(doubling(),)], TFLITE, {0, *REFUSED})
 
 
-CASES: list[Callable[[], None]] = [
-    external_data,
-    onnx_structure,
-    onnx_computations,
-    tflite,
-    openvino,
-    gguf,
-    pickles,
-    other_formats,
-]
+def onnx() -> None:
+    onnx_structure()
+    onnx_computations()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda c: c.__name__)
+def formats() -> None:
+    """All of these in one process: each asks every backend, and importing those takes long."""
+    for models in (tflite, openvino, gguf, pickles, other_formats):
+        print(models.__name__, file=sys.stderr, flush=True)
+        models()
+
+
+@pytest.mark.parametrize("case", [external_data, onnx, formats], ids=lambda c: c.__name__)
 def test_a_model_that_means_harm(canaries: Canaries, case: Callable[[], None]) -> None:
     run_case(case, canaries)

@@ -98,22 +98,22 @@ def test_weights(canaries: Canaries) -> None:
 
 SPECIAL = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
 VOCABULARY = SPECIAL + b"a\n##a\n##aa\nb\nhello\n"
+LINES = (
+    b"a" * 1_000_000,
+    b"a " * 1_000_000,
+    "a\u0301\u0323".encode() * 200_000,
+    b"\xed\xa0\x80\xf4\x90\x80\x80\xc3\xf0\x9f" * 50_000,
+    "\u202e\u200b\u200d\ufeff\u2066a".encode() * 50_000,
+    b"\n" * 100_000,
+)
 # Vocabularies and lines of text.
 TEXTS = {
-    "one long word": (VOCABULARY, b"a" * 1_000_000 + b"\n"),
+    "long, and of odd letters": (VOCABULARY, b"\n".join(LINES)),
     "pieces that nearly fit": (
         SPECIAL + b"".join(b"##" + b"a" * n + b"\n" for n in range(1, 200)) + b"a\n",
         (b"a" * 199 + b"b ") * 5_000,
     ),
-    "a million words": (VOCABULARY, b"a " * 1_000_000 + b"\n"),
-    "no end of combining marks": (VOCABULARY, "a\u0301\u0323".encode() * 200_000 + b"\n"),
-    "surrogates and cut-off bytes": (
-        VOCABULARY,
-        b"\xed\xa0\x80\xf4\x90\x80\x80\xc3\xf0\x9f" * 50_000,
-    ),
-    "right to left, of no width": (VOCABULARY, "\u202e\u200b\u200d\ufeff\u2066a".encode() * 50_000),
     "NULs": (VOCABULARY + b"\0\n##\0\n", b"\0a\0" * 100_000),
-    "a hundred thousand lines": (VOCABULARY, b"\n" * 100_000),
     "a million lines of vocabulary": (
         SPECIAL + b"".join(b"w%d\n" % n for n in range(1_000_000)),
         b"w1 w999999 hello\n",

@@ -125,8 +125,12 @@ def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(str(error))
 
 
+# Those of the old numbering have the same sources, and compilers take long.
+REBUILT = [guest for guest in GUESTS if guest.abi != "old" or guest.language == "c"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("made", GUESTS, ids=lambda g: f"{g.language}-{g.abi}")
+@pytest.mark.parametrize("made", REBUILT, ids=lambda g: f"{g.language}-{g.abi}")
 def test_rebuilt_applications_do_the_same(
     host: Host, made: LanguageGuest, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
