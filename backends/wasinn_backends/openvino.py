@@ -1,0 +1,254 @@
+"""OpenVINO's own models and ONNX models, on the devices OpenVINO has. Not a converter.
+
+Models from guests are looked through first: ONNX by `onnx_preflight`, OpenVINO's XML by
+`openvino_preflight`. OpenVINO is imported when the backend is made, not when this file is.
+
+An input is copied once, into the tensor that the infer request reads; outputs are read where
+OpenVINO put them. Requests of one compiled model compute at the same time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
+
+import numpy as np
+
+from wasinn_backends.onnx_preflight import preflight as onnx_preflight
+from wasinn_backends.openvino_preflight import preflight as xml_preflight
+from wasinn_host.nn.plugin import (
+    Backend,
+    Device,
+    ErrorKind,
+    ExecutionContext,
+    Graph,
+    ModelSource,
+    Target,
+    Tensor,
+    TensorSpec,
+    TensorType,
+    WasiNnError,
+)
+
+__all__ = ["OpenVinoBackend"]
+
+_DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
+    TensorType.F16: np.dtype(np.float16),
+    TensorType.F32: np.dtype(np.float32),
+    TensorType.F64: np.dtype(np.float64),
+    TensorType.U8: np.dtype(np.uint8),
+    TensorType.I32: np.dtype(np.int32),
+    TensorType.I64: np.dtype(np.int64),
+}
+_TYPES: Final = {
+    "f16": TensorType.F16,
+    "f32": TensorType.F32,
+    "f64": TensorType.F64,
+    "u8": TensorType.U8,
+    "i32": TensorType.I32,
+    "i64": TensorType.I64,
+}
+_TARGETS: Final = {"CPU": Target.CPU, "GPU": Target.GPU, "NPU": Target.TPU}
+_HINTS: Final = ("LATENCY", "THROUGHPUT")
+
+
+class OpenVinoBackend(Backend):
+    """Everything that OpenVINO's ``Core.available_devices`` lists."""
+
+    api_version = 1
+    encodings = frozenset({"openvino", "onnx"})
+    options: ClassVar[Mapping[str, str]] = {
+        "threads": "CPU threads of one computation; 0, the default: OpenVINO chooses",
+        "hint": "latency (the default) or throughput",
+    }
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        threads = options.get("threads", "0")
+        if not (threads.isascii() and threads.isdigit() and int(threads) <= 1024):
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"option threads: expected a number from 0 to 1024, got {threads!r}",
+            )
+        hint = options.get("hint", "latency").upper()
+        if hint not in _HINTS:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"option hint: expected latency or throughput, got {options['hint']!r}",
+            )
+        self._ov: Any = importlib.import_module("openvino")
+        self._core: Any = self._ov.Core()
+        self._threads = int(threads)
+        self._hint = hint
+
+    def devices(self) -> Sequence[Device]:
+        found = []
+        for name in self._core.available_devices:
+            target = _TARGETS.get(name.split(".")[0])
+            if target is not None:
+                product = self._core.get_property(name, "FULL_DEVICE_NAME")
+                found.append(Device(name.lower().replace(".", ":"), target, f"OpenVINO, {product}"))
+        return tuple(found)
+
+    def load(self, source: ModelSource, device: Device) -> Graph:
+        try:
+            model = self._read(source)
+            config: dict[str, Any] = {"PERFORMANCE_HINT": self._hint}
+            if device.target is Target.CPU:
+                # Otherwise f32 models run in bf16 where the processor can, and differ.
+                config["INFERENCE_PRECISION_HINT"] = "f32"
+                if self._threads:
+                    config["INFERENCE_NUM_THREADS"] = self._threads
+            name = device.id.upper().replace(":", ".")
+            return _Graph(self._ov, self._core.compile_model(model, name, config))
+        except Exception as error:
+            raise _mapped(error, ErrorKind.INVALID_ENCODING, "loading") from error
+
+    def _read(self, source: ModelSource) -> Any:
+        parts: Sequence[object] = source.paths or source.builders
+        most = 2 if source.encoding == "openvino" else 1
+        least = 1 if source.is_trusted else most
+        if not least <= len(parts) <= most:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"an OpenVINO model has two parts, the XML and the weights; got {len(parts)}"
+                if most == 2
+                else f"an ONNX model has one part, got {len(parts)}",
+            )
+        if source.is_trusted:
+            return self._core.read_model(*(str(path) for path in source.paths))
+        if source.encoding == "onnx":
+            onnx_preflight(source.builders[0])
+            return self._core.read_model(source.builders[0])
+        xml, weights = source.builders
+        xml_preflight(xml, len(weights))
+        held = np.frombuffer(weights, np.uint8) if weights else np.zeros(0, np.uint8)
+        return self._core.read_model(xml, self._ov.Tensor(held.copy()))
+
+
+class _Graph(Graph):
+    """A compiled model. Contexts keep using it after `close`."""
+
+    def __init__(self, ov: Any, compiled: Any) -> None:
+        self._ov = ov
+        self._compiled = compiled
+        self._inputs = tuple(_spec(port) for port in compiled.inputs)
+        self._outputs = tuple(_spec(port) for port in compiled.outputs)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._outputs
+
+    def create_context(self) -> ExecutionContext:
+        request = self._compiled.create_infer_request()
+        return _Context(self._ov, request, self._inputs, self._outputs)
+
+    def close(self) -> None:
+        self._compiled = None
+
+
+class _Context(ExecutionContext):
+    def __init__(
+        self,
+        ov: Any,
+        request: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+    ) -> None:
+        self._ov = ov
+        self._request = request
+        self._inputs = inputs
+        self._outputs = outputs
+        self._arrays: list[np.ndarray[Any, Any] | None] = [None] * len(inputs)
+        self._is_computed = False
+
+    def set_input(self, index: int, tensor: Tensor) -> None:
+        if index >= len(self._inputs):
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"input {index}: the model has {len(self._inputs)} inputs "
+                f"({', '.join(spec.name for spec in self._inputs)})",
+            )
+        self._inputs[index].check(tensor, index)
+        array = self._arrays[index]
+        if array is None or array.shape != tensor.shape:
+            array = np.empty(tensor.shape, _DTYPES[tensor.type])
+            try:
+                shared = self._ov.Tensor(array, shared_memory=True)
+                self._request.set_input_tensor(index, shared)
+            except Exception as error:
+                raise _mapped(
+                    error, ErrorKind.INVALID_ARGUMENT, f"setting input {index}"
+                ) from error
+            self._arrays[index] = array
+        array.reshape(-1).view(np.uint8).data[:] = tensor.data
+
+    def compute(self) -> None:
+        missing = [
+            f"{index} ({spec.name})"
+            for index, spec in enumerate(self._inputs)
+            if self._arrays[index] is None
+        ]
+        if missing:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
+            )
+        self._is_computed = False
+        try:
+            self._request.start_async()
+            self._request.wait()
+        except Exception as error:
+            raise _mapped(error, ErrorKind.RUNTIME_ERROR, "computing") from error
+        self._is_computed = True
+
+    def cancel(self) -> None:
+        self._request.cancel()
+
+    def get_output(self, index: int) -> Tensor:
+        if not self._is_computed:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
+            )
+        if index >= len(self._outputs):
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"output {index}: the model has {len(self._outputs)} outputs "
+                f"({', '.join(spec.name for spec in self._outputs)})",
+            )
+        spec = self._outputs[index]
+        if spec.type is None:
+            raise WasiNnError(
+                ErrorKind.UNSUPPORTED_OPERATION,
+                f"output {index} ({spec.name}) is a {spec.native_type}, "
+                "which WASI-NN tensors can not carry",
+            )
+        array = self._request.get_output_tensor(index).data
+        return Tensor(spec.type, array.shape, array.reshape(-1).view(np.uint8).data)
+
+    def close(self) -> None:
+        self._request = None
+        self._arrays.clear()
+
+
+def _spec(port: Any) -> TensorSpec:
+    native = str(port.get_element_type().to_string())
+    partial = port.get_partial_shape()
+    shape = None
+    if not partial.rank.is_dynamic:
+        shape = tuple(None if size.is_dynamic else size.get_length() for size in partial)
+    name = min(port.get_names(), default="")
+    return TensorSpec(name, _TYPES.get(native), shape, native)
+
+
+def _mapped(error: Exception, kind: ErrorKind, doing: str) -> Exception:
+    """The one place where OpenVINO's exceptions become the interface's."""
+    if isinstance(error, (WasiNnError, MemoryError)):
+        return error
+    text = " ".join(str(error).split())
+    if "bad_alloc" in text or "allocate memory" in text:
+        kind = ErrorKind.TOO_LARGE
+    return WasiNnError(kind, f"OpenVINO, while {doing}: {text}")

@@ -1,0 +1,168 @@
+"""The OpenVINO backend against real models: its own XML and ONNX, on the CPU."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import openvino as ov
+import pytest
+from openvino import opset13 as ops
+
+from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul
+from wasinn_backends.openvino import OpenVinoBackend
+from wasinn_backends.openvino_preflight import MAX_DEPTH
+from wasinn_host.nn import TensorType
+from wasinn_host.nn.errors import ErrorKind, WasiNnError
+from wasinn_host.nn.plugin import ExecutionContext, Graph, ModelSource, Target, Tensor
+
+Array = np.ndarray[Any, Any]
+RANDOM = np.random.default_rng(7)
+WEIGHT = RANDOM.standard_normal((5, 3)).astype(np.float32)
+
+
+def backend_graph(encoding: str, *parts: bytes, **options: str) -> Graph:
+    backend = OpenVinoBackend(options or {"threads": "1"})
+    cpu = next(d for d in backend.devices() if d.target is Target.CPU)
+    return backend.load(ModelSource(encoding, parts), cpu)
+
+
+def tensor_of(array: Array) -> Tensor:
+    kind = next(t for t, dtype in DTYPES.items() if np.dtype(dtype) == array.dtype)
+    flat = np.ascontiguousarray(array).reshape(-1)
+    return Tensor(kind, array.shape, flat.view(np.uint8).data)
+
+
+def run(context: ExecutionContext, *inputs: Array) -> Array:
+    for index, array in enumerate(inputs):
+        context.set_input(index, tensor_of(array))
+    context.compute()
+    out = context.get_output(0)
+    return np.frombuffer(out.data, DTYPES[out.type]).reshape(out.shape).copy()
+
+
+def save_ir(folder: Path) -> Path:
+    """y = x @ WEIGHT as OpenVINO's own two files; the XML's path."""
+    x = ops.parameter([-1, 5], np.float32, name="x")
+    model = ov.Model([ops.matmul(x, ops.constant(WEIGHT), False, False)], [x], "test")
+    path = folder / "m.xml"
+    ov.serialize(model, path, folder / "m.bin")
+    return path
+
+
+@pytest.fixture
+def ir(tmp_path: Path) -> tuple[bytes, bytes]:
+    path = save_ir(tmp_path)
+    return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+
+
+def test_ir_of_two_parts_with_several_batch_sizes(ir: tuple[bytes, bytes]) -> None:
+    context = backend_graph("openvino", *ir).create_context()
+    for batch in (1, 4, 2, 2):
+        x = RANDOM.standard_normal((batch, 5)).astype(np.float32)
+        np.testing.assert_allclose(run(context, x), x @ WEIGHT, rtol=1e-5, atol=1e-6)
+
+
+def test_ir_from_the_hosts_file(tmp_path: Path) -> None:
+    backend = OpenVinoBackend({})
+    graph = backend.load(ModelSource("openvino", paths=(save_ir(tmp_path),)), backend.devices()[0])
+    x = np.ones((2, 5), np.float32)
+    np.testing.assert_allclose(run(graph.create_context(), x), x @ WEIGHT, rtol=1e-5, atol=1e-6)
+
+
+def test_onnx_as_onnx_runtime_does() -> None:
+    model = matmul(WEIGHT)
+    x = RANDOM.standard_normal((4, 5)).astype(np.float32)
+    want = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    graph = backend_graph("onnx", model)
+    assert graph.inputs[0].shape == (None, 5)
+    assert graph.inputs[0].name == "x"
+    np.testing.assert_allclose(run(graph.create_context(), x), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("tensor_type", ONNX_TYPES, ids=lambda t: t.value)
+def test_every_type(tensor_type: TensorType) -> None:
+    context = backend_graph("onnx", doubling(ONNX_TYPES[tensor_type])).create_context()
+    x = RANDOM.integers(0, 100, 3).astype(DTYPES[tensor_type])
+    y = run(context, x)
+    assert y.dtype == x.dtype
+    np.testing.assert_array_equal(y, x + x)
+
+
+def test_contexts_of_one_graph_keep_apart_in_threads() -> None:
+    graph = backend_graph("onnx", doubling())
+    found: dict[int, bool] = {}
+
+    def work(number: int) -> None:
+        context = graph.create_context()
+        x = np.full(1000, number, np.float32)
+        found[number] = all(bool((run(context, x) == 2 * number).all()) for _ in range(50))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == dict.fromkeys(range(4), True)
+
+
+def refused(encoding: str, *parts: bytes) -> WasiNnError:
+    with pytest.raises(WasiNnError) as caught:
+        backend_graph(encoding, *parts)
+    return caught.value
+
+
+class TestModelsThatAreRefused:
+    def test_document_type(self, ir: tuple[bytes, bytes]) -> None:
+        body = ir[0].split(b"?>", 1)[1]
+        error = refused("openvino", b'<!DOCTYPE net [<!ENTITY a "b">]>' + body, ir[1])
+        assert "document type" in str(error)
+
+    def test_constant_outside_of_the_weights(self, ir: tuple[bytes, bytes]) -> None:
+        assert "lies outside of the 59 bytes" in str(refused("openvino", ir[0], ir[1][:-1]))
+
+    def test_deep_nesting(self) -> None:
+        deep = b"<net>" + b"<a>" * MAX_DEPTH + b"</a>" * MAX_DEPTH + b"</net>"
+        assert refused("openvino", deep, b"").kind is ErrorKind.TOO_LARGE
+
+    @pytest.mark.parametrize("xml", [b"", b"garbage", b"<net>", b"<html/>", b"<net/>"])
+    def test_what_is_no_model(self, xml: bytes) -> None:
+        assert refused("openvino", xml, b"").kind is ErrorKind.INVALID_ENCODING
+
+    def test_number_of_parts(self, ir: tuple[bytes, bytes]) -> None:
+        assert refused("openvino", ir[0]).kind is ErrorKind.INVALID_ARGUMENT
+        assert "two parts" in str(refused("openvino", ir[0]))
+        assert "one part, got 2" in str(refused("onnx", b"", b""))
+
+    def test_xml_that_says_it_is_onnx(self, ir: tuple[bytes, bytes]) -> None:
+        refused("onnx", ir[0])
+
+
+class TestMisuse:
+    def test_order_and_indices(self) -> None:
+        context = backend_graph("onnx", doubling()).create_context()
+        x = tensor_of(np.ones(3, np.float32))
+        with pytest.raises(WasiNnError, match="none before compute"):
+            context.get_output(0)
+        with pytest.raises(WasiNnError, match=r"not set: input 0 \(x\)"):
+            context.compute()
+        with pytest.raises(WasiNnError, match="the model has 1 inputs"):
+            context.set_input(1, x)
+        context.set_input(0, x)
+        context.compute()
+        with pytest.raises(WasiNnError, match="the model has 1 outputs"):
+            context.get_output(1)
+
+    @pytest.mark.parametrize("options", [{"threads": "many"}, {"hint": "fast"}], ids=str)
+    def test_options(self, options: dict[str, str]) -> None:
+        with pytest.raises(WasiNnError, match="expected"):
+            OpenVinoBackend(options)
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], ir: tuple[bytes, bytes]) -> None:
+    run(backend_graph("openvino", *ir).create_context(), np.ones((1, 5), np.float32))
+    refused("openvino", b"<net/>", b"")
+    assert capfd.readouterr() == ("", "")
