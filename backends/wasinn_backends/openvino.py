@@ -5,6 +5,9 @@ Models from guests are looked through first: ONNX by `onnx_preflight`, OpenVINO'
 
 An input is copied once, into the tensor that the infer request reads; outputs are read where
 OpenVINO put them. Requests of one compiled model compute at the same time.
+
+OpenVINO looks for `cancel` between the nodes of a model, not inside of a Loop's body: a guest that
+loads a model with an endless Loop is stopped by isolation alone.
 """
 
 from __future__ import annotations

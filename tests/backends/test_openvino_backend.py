@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import onnxruntime as ort
 import openvino as ov
 import pytest
+from onnx import helper
 from openvino import opset13 as ops
 
-from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul
+from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul, model_of, value
 from wasinn_backends.openvino import OpenVinoBackend
 from wasinn_backends.openvino_preflight import MAX_DEPTH
 from wasinn_host.nn import TensorType
@@ -166,3 +168,19 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], ir: tuple[bytes, 
     run(backend_graph("openvino", *ir).create_context(), np.ones((1, 5), np.float32))
     refused("openvino", b"<net/>", b"")
     assert capfd.readouterr() == ("", "")
+
+
+def test_cancel_ends_a_computation_between_nodes() -> None:
+    count, shape = 300, [1000, 1000]  # several seconds of one processor
+    nodes = [helper.make_node("MatMul", [f"t{i}", "w"], [f"t{i + 1}"]) for i in range(count)]
+    weights = {"w": np.eye(1000, dtype=np.float32)}
+    model = model_of(nodes, [value("t0", shape)], [value(f"t{count}", shape)], weights)
+    context = backend_graph("onnx", model).create_context()
+    context.set_input(0, tensor_of(np.ones(shape, np.float32)))
+    timer = threading.Timer(0.3, context.cancel)  # type: ignore[attr-defined]
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(WasiNnError, match="canceled"):
+        context.compute()
+    assert time.monotonic() - start < 3
+    timer.join()
