@@ -6,6 +6,9 @@ Models from guests are looked through first: ONNX by `onnx_preflight`, OpenVINO'
 An input is copied once, into the tensor that the infer request reads; outputs are read where
 OpenVINO put them. Requests of one compiled model compute at the same time.
 
+OpenVINO's package tells its maker of each import, and writes an id for that into the home folder;
+here it is imported without the part that does.
+
 OpenVINO looks for `cancel` between the nodes of a model, not inside of a Loop's body: a guest that
 loads a model with an endless Loop is stopped by isolation alone.
 """
@@ -13,6 +16,8 @@ loads a model with an endless Loop is stopped by isolation alone.
 from __future__ import annotations
 
 import importlib
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
@@ -27,6 +32,7 @@ from wasinn_host.nn.plugin import (
     ExecutionContext,
     Graph,
     ModelSource,
+    Sample,
     Target,
     Tensor,
     TensorSpec,
@@ -54,6 +60,8 @@ _TYPES: Final = {
 }
 _TARGETS: Final = {"CPU": Target.CPU, "GPU": Target.GPU, "NPU": Target.TPU}
 _HINTS: Final = ("LATENCY", "THROUGHPUT")
+_TELEMETRY: Final = "openvino_telemetry"
+_IMPORTING: Final = threading.Lock()
 
 
 class OpenVinoBackend(Backend):
@@ -79,7 +87,7 @@ class OpenVinoBackend(Backend):
                 ErrorKind.INVALID_ARGUMENT,
                 f"option hint: expected latency or throughput, got {options['hint']!r}",
             )
-        self._ov: Any = importlib.import_module("openvino")
+        self._ov: Any = _openvino()
         self._core: Any = self._ov.Core()
         self._threads = int(threads)
         self._hint = hint
@@ -107,14 +115,24 @@ class OpenVinoBackend(Backend):
         except Exception as error:
             raise _mapped(error, ErrorKind.INVALID_ENCODING, "loading") from error
 
+    def samples(self) -> Sequence[Sample]:
+        x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
+        weight = np.array([1, 2, 4], np.float32)
+        given, product = (
+            Tensor(TensorType.F32, array.shape, array.reshape(-1).view(np.uint8).data)
+            for array in (x, x * weight)
+        )
+        parts = (_MULTIPLYING.encode(), weight.tobytes())
+        return (Sample("openvino", parts, (given,), (product,)),)
+
     def _read(self, source: ModelSource) -> Any:
         parts: Sequence[object] = source.paths or source.builders
         most = 2 if source.encoding == "openvino" else 1
-        least = 1 if source.is_trusted else most
-        if not least <= len(parts) <= most:
+        if not 1 <= len(parts) <= most:
             raise WasiNnError(
                 ErrorKind.INVALID_ARGUMENT,
-                f"an OpenVINO model has two parts, the XML and the weights; got {len(parts)}"
+                "an OpenVINO model has two parts, the XML and the weights, or the XML alone where "
+                f"there are no weights; got {len(parts)}"
                 if most == 2
                 else f"an ONNX model has one part, got {len(parts)}",
             )
@@ -123,7 +141,7 @@ class OpenVinoBackend(Backend):
         if source.encoding == "onnx":
             onnx_preflight(source.builders[0])
             return self._core.read_model(source.builders[0])
-        xml, weights = source.builders
+        xml, weights = (*source.builders, b"")[:2]
         xml_preflight(xml, len(weights))
         held = np.frombuffer(weights, np.uint8) if weights else np.zeros(0, np.uint8)
         return self._core.read_model(xml, self._ov.Tensor(held.copy()))
@@ -237,6 +255,25 @@ class _Context(ExecutionContext):
         self._arrays.clear()
 
 
+def _openvino() -> Any:
+    """The package, imported without its telemetry: it takes its own stub where that is missing."""
+    with _IMPORTING:
+        # An entry of None makes an import fail.
+        is_ours = _TELEMETRY not in sys.modules
+        if is_ours:
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("openvino")
+        except ImportError as error:
+            raise WasiNnError(
+                ErrorKind.UNSUPPORTED_OPERATION,
+                f"OpenVINO can not be imported ({error}); install wasinn-host[openvino]",
+            ) from error
+        finally:
+            if is_ours:
+                del sys.modules[_TELEMETRY]
+
+
 def _spec(port: Any) -> TensorSpec:
     native = str(port.get_element_type().to_string())
     partial = port.get_partial_shape()
@@ -255,3 +292,26 @@ def _mapped(error: Exception, kind: ErrorKind, doing: str) -> Exception:
     if "bad_alloc" in text or "allocate memory" in text:
         kind = ErrorKind.TOO_LARGE
     return WasiNnError(kind, f"OpenVINO, while {doing}: {text}")
+
+
+_PORT: Final = '<port id="{}" precision="FP32"><dim>-1</dim><dim>3</dim></port>'
+_MULTIPLYING: Final = f"""<?xml version="1.0"?>
+<net name="multiply" version="11">
+<layers>
+<layer id="0" name="x" type="Parameter" version="opset1">
+<data shape="?,3" element_type="f32"/><output>{_PORT.format(0)}</output></layer>
+<layer id="1" name="weight" type="Const" version="opset1">
+<data element_type="f32" shape="3" offset="0" size="12"/>
+<output><port id="0" precision="FP32"><dim>3</dim></port></output></layer>
+<layer id="2" name="y" type="Multiply" version="opset1"><data auto_broadcast="numpy"/>
+<input>{_PORT.format(0)}<port id="1" precision="FP32"><dim>3</dim></port></input>
+<output>{_PORT.format(2)}</output></layer>
+<layer id="3" name="result" type="Result" version="opset1"><input>{_PORT.format(0)}</input></layer>
+</layers>
+<edges>
+<edge from-layer="0" from-port="0" to-layer="2" to-port="0"/>
+<edge from-layer="1" from-port="0" to-layer="2" to-port="1"/>
+<edge from-layer="2" from-port="2" to-layer="3" to-port="0"/>
+</edges>
+</net>
+"""

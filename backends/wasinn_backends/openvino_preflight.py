@@ -34,11 +34,15 @@ def preflight(xml: bytes, weights_bytes: int) -> None:
             ErrorKind.TOO_LARGE, f"the XML has {len(xml)} bytes, more than {MAX_BYTES}"
         )
     scan = _Scan(weights_bytes)
-    parser = expat.ParserCreate()
+    # UTF-8 alone, whatever the XML declares, so that both parsers read the same characters.
+    parser = expat.ParserCreate("UTF-8")
     parser.StartDoctypeDeclHandler = scan.doctype
     parser.StartElementHandler = scan.start
     parser.EndElementHandler = scan.end
     try:
+        if b"\0" in xml:
+            raise ValueError("a zero byte, as in UTF-16; expected UTF-8")
+        xml.decode()
         parser.Parse(xml, True)
     except (expat.ExpatError, UnicodeError, ValueError, LookupError) as error:
         raise WasiNnError(
@@ -51,6 +55,7 @@ class _Scan:
         self._weights_bytes = weights_bytes
         self._depth = 0
         self._elements = 0
+        self._layer = ""
 
     def doctype(self, *_: object) -> None:
         raise WasiNnError(
@@ -69,7 +74,14 @@ class _Scan:
                 ErrorKind.TOO_LARGE,
                 f"the XML nests deeper than {MAX_DEPTH} or has more than {MAX_ELEMENTS} elements",
             )
-        if name == "data" and "offset" in attributes and "size" in attributes:
+        if name == "layer":
+            self._layer = attributes.get("type", "")
+        places = [key for key in ("offset", "size") if key in attributes]
+        if name == "data" and self._layer == "Const" and len(places) < 2:
+            raise WasiNnError(
+                ErrorKind.INVALID_ENCODING, "a constant does not say its offset and its size"
+            )
+        if len(places) == 2:
             offset, size = attributes["offset"], attributes["size"]
             if not all(t.isascii() and t.isdigit() and len(t) < 20 for t in (offset, size)) or (
                 int(offset) + int(size) > self._weights_bytes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,13 +20,22 @@ from openvino import opset13 as ops
 from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul, model_of, value
 from wasinn_backends.openvino import OpenVinoBackend
 from wasinn_backends.openvino_preflight import MAX_DEPTH
+from wasinn_host.host import Host
 from wasinn_host.nn import TensorType
+from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
 from wasinn_host.nn.plugin import ExecutionContext, Graph, ModelSource, Target, Tensor
 
 Array = np.ndarray[Any, Any]
+PROBE = Path(__file__).parents[1] / "nn" / "guests" / "probe.wasm"
 RANDOM = np.random.default_rng(7)
 WEIGHT = RANDOM.standard_normal((5, 3)).astype(np.float32)
+
+
+def test_the_conformance_kit() -> None:
+    results = list(check_backend("wasinn_backends.openvino:OpenVinoBackend"))
+    assert [(r.name, r.why) for r in results if r.outcome is Outcome.FAILED] == []
+    assert sum(r.outcome is Outcome.PASSED for r in results) >= 16
 
 
 def backend_graph(encoding: str, *parts: bytes, **options: str) -> Graph:
@@ -73,6 +85,13 @@ def test_ir_from_the_hosts_file(tmp_path: Path) -> None:
     graph = backend.load(ModelSource("openvino", paths=(save_ir(tmp_path),)), backend.devices()[0])
     x = np.ones((2, 5), np.float32)
     np.testing.assert_allclose(run(graph.create_context(), x), x @ WEIGHT, rtol=1e-5, atol=1e-6)
+
+
+def test_ir_without_weights_in_one_part(tmp_path: Path) -> None:
+    x = ops.parameter([-1], np.float32, name="x")
+    ov.serialize(ov.Model([ops.add(x, x)], [x], "double"), tmp_path / "m.xml", tmp_path / "m.bin")
+    context = backend_graph("openvino", (tmp_path / "m.xml").read_bytes()).create_context()
+    np.testing.assert_array_equal(run(context, np.array([1, 2], np.float32)), [2, 4])
 
 
 def test_onnx_as_onnx_runtime_does() -> None:
@@ -126,6 +145,15 @@ class TestModelsThatAreRefused:
     def test_constant_outside_of_the_weights(self, ir: tuple[bytes, bytes]) -> None:
         assert "lies outside of the 59 bytes" in str(refused("openvino", ir[0], ir[1][:-1]))
 
+    def test_constant_without_a_place(self, ir: tuple[bytes, bytes]) -> None:
+        xml = ir[0].replace(b" offset=", b" offzet=")
+        assert "does not say its offset" in str(refused("openvino", xml, ir[1]))
+
+    def test_xml_in_another_encoding_than_it_is_looked_at_in(self, ir: tuple[bytes, bytes]) -> None:
+        for encoding in ("utf-16", "utf-16-le", "utf-32"):
+            error = refused("openvino", ir[0].decode().encode(encoding), ir[1])
+            assert "no OpenVINO XML" in str(error)
+
     def test_deep_nesting(self) -> None:
         deep = b"<net>" + b"<a>" * MAX_DEPTH + b"</a>" * MAX_DEPTH + b"</net>"
         assert refused("openvino", deep, b"").kind is ErrorKind.TOO_LARGE
@@ -135,8 +163,10 @@ class TestModelsThatAreRefused:
         assert refused("openvino", xml, b"").kind is ErrorKind.INVALID_ENCODING
 
     def test_number_of_parts(self, ir: tuple[bytes, bytes]) -> None:
-        assert refused("openvino", ir[0]).kind is ErrorKind.INVALID_ARGUMENT
-        assert "two parts" in str(refused("openvino", ir[0]))
+        error = refused("openvino", *ir, b"")
+        assert error.kind is ErrorKind.INVALID_ARGUMENT
+        assert "two parts" in str(error)
+        assert "outside of the 0 bytes of weights" in str(refused("openvino", ir[0]))
         assert "one part, got 2" in str(refused("onnx", b"", b""))
 
     def test_xml_that_says_it_is_onnx(self, ir: tuple[bytes, bytes]) -> None:
@@ -184,3 +214,56 @@ def test_cancel_ends_a_computation_between_nodes() -> None:
         context.compute()
     assert time.monotonic() - start < 3
     timer.join()
+
+
+IMPORTING = """
+import socket, sys
+sys.addaudithook(lambda event, _: event.startswith("socket.") and print(event))
+import wasinn_backends.openvino as backend
+backend.OpenVinoBackend({}).devices()
+print([name for name in sys.modules if name.startswith("openvino_telemetry")])
+"""
+
+
+def test_no_telemetry(tmp_path: Path) -> None:
+    """Nothing of OpenVINO's own goes to the network or into the home folder."""
+    environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTING],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout == "[]\n", done.stderr
+    assert not (tmp_path / "intel").exists()
+
+
+def test_a_compiled_guest_asks_a_model(ir: tuple[bytes, bytes]) -> None:
+    host = Host()
+    try:
+        host.graphs.backends.add("openvino", OpenVinoBackend)
+        host.graphs.register("m", "openvino", Target.CPU, builders=ir)
+        with host.open(host.load(PROBE)) as guest:
+            arena, place = guest.call("arena"), guest.call("input")
+            assert isinstance(arena, int)
+            assert isinstance(place, int)
+            guest.memory.write(arena, b"m")
+            assert guest.call("load_by_name", arena, 1, arena + 8) == 0
+            graph = guest.memory.read_u32(arena + 8)
+            assert guest.call("init_execution_context", graph, arena) == 0
+            context = guest.memory.read_u32(arena)
+            x = np.arange(10, dtype=np.float32).reshape(2, 5)
+            dims, record, out = arena + 16, arena + 32, arena + 1024
+            guest.memory.write(dims, np.array(x.shape, "<u4").tobytes())
+            guest.memory.write(place, x.tobytes())
+            fields = np.array([dims, 2, 1, place, x.nbytes], "<u4")
+            guest.memory.write(record, fields.tobytes())
+            assert guest.call("set_input", context, 0, record) == 0
+            assert guest.call("compute", context) == 0
+            assert guest.call("get_output", context, 0, out, 24, arena) == 0
+            y = np.frombuffer(guest.memory.read(out, 24), np.float32).reshape(2, 3)
+            np.testing.assert_allclose(y, x @ WEIGHT, rtol=1e-5, atol=1e-6)
+    finally:
+        host.close()
