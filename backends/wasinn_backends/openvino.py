@@ -40,7 +40,7 @@ from wasinn_host.nn.plugin import (
     WasiNnError,
 )
 
-__all__ = ["OpenVinoBackend"]
+__all__ = ["OpenVinoBackend", "import_openvino"]
 
 _DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
     TensorType.F16: np.dtype(np.float16),
@@ -87,7 +87,7 @@ class OpenVinoBackend(Backend):
                 ErrorKind.INVALID_ARGUMENT,
                 f"option hint: expected latency or throughput, got {options['hint']!r}",
             )
-        self._ov: Any = _openvino()
+        self._ov: Any = import_openvino()
         self._core: Any = self._ov.Core()
         self._threads = int(threads)
         self._hint = hint
@@ -255,7 +255,7 @@ class _Context(ExecutionContext):
         self._arrays.clear()
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
     """The package, imported without its telemetry: it takes its own stub where that is missing."""
     with _IMPORTING:
         # An entry of None makes an import fail.

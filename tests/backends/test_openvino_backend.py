@@ -12,21 +12,25 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import openvino as ov
 import pytest
 from onnx import helper
-from openvino import opset13 as ops
 
 from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul, model_of, value
-from wasinn_backends.openvino import OpenVinoBackend
+from wasinn_backends.onnx import OnnxBackend
+from wasinn_backends.openvino import OpenVinoBackend, import_openvino
 from wasinn_backends.openvino_preflight import MAX_DEPTH
 from wasinn_host.host import Host
-from wasinn_host.nn import TensorType
+from wasinn_host.nn import BackendRegistry, TensorType
 from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
 from wasinn_host.nn.plugin import ExecutionContext, Graph, ModelSource, Target, Tensor
+from wasinn_host.nn.routing import DeviceRule
 
 Array = np.ndarray[Any, Any]
+# Not by an import statement, which would report to OpenVINO's maker.
+ov = import_openvino()
+ops = ov.opset13
+
 PROBE = Path(__file__).parents[1] / "nn" / "guests" / "probe.wasm"
 RANDOM = np.random.default_rng(7)
 WEIGHT = RANDOM.standard_normal((5, 3)).astype(np.float32)
@@ -102,6 +106,19 @@ def test_onnx_as_onnx_runtime_does() -> None:
     assert graph.inputs[0].shape == (None, 5)
     assert graph.inputs[0].name == "x"
     np.testing.assert_allclose(run(graph.create_context(), x), want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("rules", "name"), [((), "onnx"), (("onnx:cpu=openvino",), "openvino")])
+def test_onnx_models_go_to_onnx_runtime_unless_the_user_says_so(
+    rules: tuple[str, ...], name: str
+) -> None:
+    backends = BackendRegistry(discover=False, rules=[DeviceRule.parse(rule) for rule in rules])
+    backends.add("openvino", OpenVinoBackend)
+    backends.add("onnx", OnnxBackend)
+    try:
+        assert backends.load(ModelSource("onnx", (doubling(),)), Target.CPU).backend == name
+    finally:
+        backends.close()
 
 
 @pytest.mark.parametrize("tensor_type", ONNX_TYPES, ids=lambda t: t.value)
