@@ -50,6 +50,8 @@ _ITEM_BYTES: Final = {
     "torch ByteStorage": 1,
     "torch BoolStorage": 1,
 }
+# The second is where PyTorch writes it for models with newer operators, such as gelu.
+_VERSIONS: Final = ("version", ".data/version")
 _GLOBALS: Final = frozenset(
     {
         "collections OrderedDict",
@@ -152,9 +154,11 @@ def preflight(model: bytes) -> bytes:
             "save the model with torch.jit.save, or let the host's user name its file"
         )
     records = _records(model)
-    for needed in ("data.pkl", "constants.pkl", "version"):
+    for needed in ("data.pkl", "constants.pkl"):
         if needed not in records:
             raise _not_torchscript(f"the archive has no record {needed}")
+    if not any(name in records for name in _VERSIONS):
+        raise _not_torchscript("the archive has no record version")
     if records.get("byteorder", b"little") != b"little":
         raise _refused("big-endian tensors")
     for name, data in records.items():
@@ -187,7 +191,7 @@ def _records(model: bytes) -> dict[str, bytes]:
                 is_tensor = name.startswith(("data/", "constants/"))
                 if not (
                     is_tensor
-                    or name in ("data.pkl", "constants.pkl", "version", "byteorder")
+                    or name in ("data.pkl", "constants.pkl", "byteorder", *_VERSIONS)
                     or (name.startswith("code/") and name.endswith(".py"))
                 ):
                     continue

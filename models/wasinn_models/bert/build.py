@@ -7,11 +7,15 @@ import importlib.metadata
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wasinn_models.atomic import TEMPORARY_PREFIX, store_errors, write_whole
 from wasinn_models.bert.config import BertConfig
-from wasinn_models.errors import BuildError
-from wasinn_models.manifest import HEADS, PRECISIONS
+from wasinn_models.errors import BuildError, MissingExtra
+from wasinn_models.manifest import FORMS, HEADS, PRECISIONS
+
+if TYPE_CHECKING:
+    from wasinn_models.bert.weights import Weights
 
 __all__ = ["build_bert", "builder_digest", "tool_versions"]
 
@@ -25,18 +29,20 @@ def build_bert(
     precision: str = "float32",
     keep_float: Sequence[str] = (),
     seed: int = 0,
+    form: str = "onnx",
 ) -> Path:
-    """Builds an ONNX model of a BERT-style encoder.
+    """Builds a model of a BERT-style encoder, in ONNX or TorchScript.
 
     Inputs ``input_ids``, ``attention_mask``, ``token_type_ids``: int64 [batch, sequence], both
     free; a sequence longer than the configuration's ``max_position_embeddings`` makes the run fail,
-    and the model's property ``max_sequence_length`` says how long it may be. Output by head:
+    and the ONNX model's property ``max_sequence_length`` says how long it may be. Output by head:
 
     - ``embedding``: ``last_hidden_state`` float32 [batch, sequence, hidden]
     - ``pooled``: ``sentence_embedding`` float32 [batch, hidden], mean over tokens, length 1
     - ``classification``: ``logits`` float32 [batch, labels]; the property ``labels`` names them
 
-    A model is one file, which ONNX limits to 2 GiB; there is no external data.
+    TorchScript has the same output, without its name. A model is one file, which ONNX limits to
+    2 GiB; there is no external data.
 
     Args:
         config: the encoder's shape, or the path of its ``config.json``.
@@ -46,13 +52,15 @@ def build_bert(
         precision: ``float32``, or ``int8`` (dynamic quantisation of ONNX Runtime).
         keep_float: patterns of dense layers that int8 leaves in float32.
         seed: of random weights.
+        form: ``onnx``, or ``torchscript`` (float32 only).
 
     Returns:
         ``output``.
 
     Raises:
         BuildError: configuration and weights do not fit, or the model is too large.
-        MissingExtra: onnx, safetensors or, for int8, onnxruntime is not installed.
+        MissingExtra: onnx, safetensors, for int8 onnxruntime or for TorchScript torch is not
+            installed.
         StoreFull: there is no room for the model; nothing stays behind.
         StoreError: it can not be written.
     """
@@ -62,19 +70,41 @@ def build_bert(
         raise BuildError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
     if keep_float and precision != "int8":
         raise BuildError(f"keep_float: expected none for {precision}, it is for int8 only")
+    if form not in FORMS:
+        raise BuildError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    if form == "torchscript" and precision != "float32":
+        raise BuildError(f"form torchscript: expected precision float32, got {precision!r}")
     shape = config if isinstance(config, BertConfig) else BertConfig.from_file(config)
     if head == "classification" and not shape.labels:
         raise BuildError("head classification: expected labels (id2label) in the configuration")
 
-    from wasinn_models.bert.graph import bert_graph
     from wasinn_models.bert.weights import random_weights, read_weights
 
     if weights is None:
         tensors = random_weights(shape, head, seed)
     else:
         tensors = read_weights(weights, shape, head)
+    if form == "torchscript":
+        content = _torchscript(shape, tensors, head)
+    else:
+        content = _onnx(shape, tensors, head, precision, keep_float, output)
+    with write_whole(output, len(content)) as file:
+        file.write(content)
+    return output
+
+
+def _onnx(
+    shape: BertConfig,
+    tensors: Weights,
+    head: str,
+    precision: str,
+    keep_float: Sequence[str],
+    output: Path,
+) -> bytes:
+    """The bytes of the ONNX model; ``output`` says where there is room for what int8 needs."""
+    from wasinn_models.bert.graph import bert_graph
+
     model = bert_graph(shape, tensors, head)
-    del tensors
     if precision == "int8":
         from wasinn_models.bert.quantise import quantise
 
@@ -82,10 +112,18 @@ def build_bert(
             output.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as scratch:
                 model = quantise(model, Path(scratch), keep_float)
-    content = model.SerializeToString(deterministic=True)
-    with write_whole(output, len(content)) as file:
-        file.write(content)
-    return output
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _torchscript(shape: BertConfig, tensors: Weights, head: str) -> bytes:
+    """The bytes of the TorchScript archive."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("torch", "a TorchScript model") from error
+    from wasinn_models.bert.torchscript import bert_torchscript
+
+    return bert_torchscript(shape, tensors, head)
 
 
 def builder_digest() -> str:
@@ -99,7 +137,7 @@ def builder_digest() -> str:
 def tool_versions() -> str:
     """The packages that a build uses with their versions, for people to read."""
     found = []
-    for package in ("numpy", "onnx", "onnxruntime", "safetensors"):
+    for package in ("numpy", "onnx", "onnxruntime", "safetensors", "torch"):
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
