@@ -45,6 +45,8 @@ def damaged(sample: Sample, number: int) -> tuple[bytes, ...]:
 def test_the_host_survives_damaged_models(name: str) -> None:
     backends = BackendRegistry(isolate=True)
     (report,) = [r for r in backends.report() if r.name == name]
+    if "finds no GPU" in report.error:
+        pytest.skip(report.error)
     assert report.error == ""
     module, _, attribute = report.location.partition(":")
     samples = getattr(importlib.import_module(module), attribute)({}).samples()
