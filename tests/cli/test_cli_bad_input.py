@@ -194,7 +194,7 @@ def test_module_without_a_start(wasinn: Wasinn) -> None:
         ("a:onnx:cpu:examples", ["examples: Is a directory"]),
         ("a:onxx:cpu:" + HELLO, ["unknown encoding 'onxx'", "onnx"]),
         ("a:onnx:cpuu:" + HELLO, ["unknown target 'cpuu'", "cpu"]),
-        ("a:onnx:gpu:" + HELLO, ["no device for target gpu", "cpu"]),
+        ("a:onnx:tpu:" + HELLO, ["no device for target tpu", "cpu"]),
         ("a:onnx:cpu:" + HELLO, ["--nn-preload", "ONNX Runtime"]),
         ("a:tensorflow:cpu:" + HELLO, ["no backend for encoding tensorflow"]),
         ("a:autodetect:cpu:" + HELLO, ["autodetect"]),

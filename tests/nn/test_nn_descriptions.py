@@ -36,7 +36,7 @@ class TellingGraph(RecordingGraph):
 
 
 class TellingBackend(RecordingBackend):
-    encodings = frozenset({"openvino"})
+    encodings = frozenset({"telling"})
 
     def load(self, source: ModelSource, device: Device) -> Graph:
         if source.read()[0] == b"broken":
@@ -55,7 +55,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     with Host(Config(mode=request.param)) as made:
         made.backends.add("telling", TellingBackend)
         for name, parts in (("telling", b"x"), ("broken", b"broken")):
-            made.graphs.register(name, "openvino", Target.CPU, builders=[parts])
+            made.graphs.register(name, "telling", Target.CPU, builders=[parts])
         model = doubling(TensorProto.INT64, ("batch", 3))
         made.graphs.register("doubling", "onnx", Target.CPU, builders=[model])
         yield made

@@ -318,8 +318,8 @@ ROWS = (
     Row(
         ErrorKind.UNSUPPORTED_OPERATION,
         "load",
-        lambda nn: nn.load(doubling(), target=1),
-        "no device for target gpu",
+        lambda nn: nn.load(doubling(), target=2),
+        "no device for target tpu",
     ),
     Row(ErrorKind.UNSUPPORTED_OPERATION, "load", _external_data, "external data"),
     Row(

@@ -6,7 +6,6 @@ The modules are committed; that their sources give the same is the last test, wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling
 from tests.nn.languages import GUESTS, LANGUAGES, LanguageGuest, install_assemblyscript
 from tests.nn.streaming_backend import StreamingBackend
 from wasinn_backends.onnx import OnnxBackend
-from wasinn_host.host import Guest, GuestOptions, Host
+from wasinn_host.host import Guest, Host
 from wasinn_host.nn import Target, TensorType
 from wasinn_runtime import Config
 from wasinn_runtime.engines.modes import MODES
@@ -25,8 +24,6 @@ from wasinn_runtime.engines.modes import MODES
 # What the application numbers as 0, 1 and 2; each ABI has its own number for them.
 KINDS = (TensorType.F32, TensorType.U8, TensorType.I32)
 COUNT = 6
-# Whether this host tells the two orders of element types apart.
-KNOWS_OLD_TYPES = "nn_abi" in {field.name for field in fields(GuestOptions)}
 
 
 def _host(mode: str) -> Iterator[Host]:
@@ -63,8 +60,7 @@ def ask(guest: Guest, kind: int, model: bytes) -> tuple[int, bytes]:
 
 
 def check_answers(guest: Guest, abi: str) -> None:
-    kinds = KINDS if abi != "old" or KNOWS_OLD_TYPES else KINDS[:1]
-    for kind, tensor_type in enumerate(kinds):
+    for kind, tensor_type in enumerate(KINDS):
         errno, seen = ask(guest, kind, doubling(ONNX_TYPES[tensor_type]))
         assert errno == 0, (tensor_type, guest.last_nn_error)
         expected = (2 * np.arange(1, COUNT + 1)).astype(DTYPES[tensor_type]).tobytes()
@@ -111,8 +107,7 @@ def test_in_each_mode(host_of_each_mode: Host, made: LanguageGuest) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_old_applications_do_number_otherwise(host: Host, language: str) -> None:
     """By the witx file's order of today, what they mean as u8 are f64 of the wrong size."""
-    options = {"nn_abi": "witx"} if KNOWS_OLD_TYPES else {}
-    with host.open(LanguageGuest(language, "old").prebuilt, **options) as guest:
+    with host.open(LanguageGuest(language, "old").prebuilt, nn_abi="witx") as guest:
         assert ask(guest, 0, doubling())[0] == 0
         assert ask(guest, 1, doubling(ONNX_TYPES[TensorType.U8]))[0] == 1
 

@@ -295,7 +295,7 @@ class TestHandles:
 
 
 class TestSetInput:
-    @pytest.mark.parametrize("code", [6, 7, 16, 255])
+    @pytest.mark.parametrize("code", [7, 8, 16, 255])
     def test_unknown_type(self, guest: Guest, context: int, code: int) -> None:
         record = guest.put(struct.pack("<IIB3xII", 0, 0, code, 0, 0))
         assert guest.call("set_input", context, 0, record) == INVALID_ARGUMENT
