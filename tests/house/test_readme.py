@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from scripts.feature_table import feature_table, table_in
+from wasinn_host.nn.plugin import ANY_ENCODING, Backend
 from wasinn_runtime.spec.features import ALL_FEATURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,3 +105,20 @@ def test_nothing_tells_where_it_was_made() -> None:
         and pattern.search((ROOT / name).read_bytes())
     ]
     assert wrong == []
+
+
+def test_backends() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([^|]+) \| [^|]+ \| [^|]+ \| (?:`(\w+)`|none) \|$",
+        (ROOT / "README.md").read_text(),
+        re.M,
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = project["entry-points"]["wasinn.backends"]
+    assert sorted(name for name, _, _ in rows) == sorted(ours)
+    for name, encodings, extra in rows:
+        module, _, attribute = ours[name].partition(":")
+        backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+        if ANY_ENCODING not in backend.encodings:
+            assert set(encodings.split(", ")) == backend.encodings
+        assert not extra or extra in project["optional-dependencies"]
