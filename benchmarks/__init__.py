@@ -1,4 +1,4 @@
-"""How fast wasinn is, measured against native code, wasmtime and bare ONNX Runtime.
+"""How fast wasinn is, measured against native code, wasmtime and bare libraries.
 
 Run ``python -m benchmarks --help`` from the project's root. Not part of the installed package.
 """

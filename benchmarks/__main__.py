@@ -59,7 +59,7 @@ def _finish(results: Sequence[Result], json_path: Path | None, strict: bool) -> 
 
 @click.group(epilog=_EPILOG)
 def cli() -> None:
-    """Measure wasinn against native code, other runtimes and bare ONNX Runtime."""
+    """Measure wasinn against native code, other runtimes and bare libraries."""
 
 
 def _command(table: TableOf) -> click.Command:

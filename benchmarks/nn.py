@@ -1,8 +1,8 @@
-"""The neural table: MiniLM through guest and WASI-NN against a bare ONNX Runtime session.
+"""The neural table: MiniLM through guest and WASI-NN against each bare library.
 
 Both run the same file in one process with the same number of threads and take turns. The guest
 times each of its inferences itself, from the tensors in its memory to the pooled vector; the bare
-session is timed around ``InferenceSession.run`` alone, so everything the sandbox adds is counted.
+library is timed around the one call that computes, so everything the sandbox adds is counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,48 +23,88 @@ from benchmarks.measure import Sample, Samples, interleave, median_ratio
 from benchmarks.processes import ROOT
 from benchmarks.report import Bar, Result, Table
 from wasinn_host import Host
-from wasinn_models import resolve
+from wasinn_models import ResolvedModel, resolve
 
 __all__ = ["GUEST", "INFERENCES", "measure_nn"]
 
-_BAR = 1.05
+_BAR = 1.03
 INFERENCES = 50
 _TOKENS = 16
 _WARM_UP = 5
 GUEST = ROOT / "examples" / "semantic-search" / "semantic-search.wasm"
 
 
-def _session(model: Path, threads: int) -> onnxruntime.InferenceSession:
+@dataclass(frozen=True)
+class _Library:
+    """One library, bare and behind a backend plugin.
+
+    Attributes:
+        model: the stored model's name.
+        encoding: what the plugin reads it as.
+        prepare: loads a file for so many threads; the result computes once with `_feeds`.
+    """
+
+    model: str
+    encoding: str
+    prepare: Callable[[Path, int], Callable[[], object]]
+
+
+def _feeds() -> dict[str, NDArray[np.int64]]:
+    """One row of 16 tokens for each input: int64 [1, 16]. The values do not change the time."""
+    ones = np.ones((1, _TOKENS), dtype=np.int64)
+    ids = np.arange(2000, 2000 + _TOKENS, dtype=np.int64)[None, :]
+    return {"input_ids": ids, "attention_mask": ones, "token_type_ids": 0 * ones}
+
+
+def _onnx(model: Path, threads: int) -> Callable[[], object]:
     """A session as the onnx backend makes it: these threads, all graph optimisations."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    feeds: dict[str, Any] = dict(_feeds())
+    return lambda: session.run(None, feeds)
 
 
-def _feeds(session: onnxruntime.InferenceSession) -> dict[str, NDArray[np.int64]]:
-    """One row of 16 tokens for each input: int64 [1, 16]. The values do not change the time."""
-    feeds = {}
-    for value in session.get_inputs():
-        if value.type != "tensor(int64)":
-            raise BenchmarkError(f"input {value.name} is {value.type}, expected tensor(int64)")
-        fill = 0 if "type" in value.name else 1
-        feeds[value.name] = np.full((1, _TOKENS), fill, dtype=np.int64)
-    if "input_ids" in feeds:
-        feeds["input_ids"] = np.arange(2000, 2000 + _TOKENS, dtype=np.int64)[None, :]
-    return feeds
+def _openvino(model: Path, threads: int) -> Callable[[], object]:
+    from wasinn_backends.openvino import import_openvino
+
+    core = import_openvino().Core()
+    config = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(str(model), "CPU", config).create_infer_request()
+    feeds = _feeds()
+    return lambda: request.infer(feeds)
 
 
-def _bare(model: Path, threads: int, inferences: int) -> Callable[[], Sample]:
-    """Runs a bare session many times; the sample's wall time is the median of one inference."""
-    session = _session(model, threads)
-    feeds: dict[str, Any] = dict(_feeds(session))
+def _torch(model: Path, threads: int) -> Callable[[], object]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch.jit.load(str(model))  # type: ignore[no-untyped-call]
+    tensors = [torch.from_numpy(array) for array in _feeds().values()]
+
+    def run() -> object:
+        with torch.inference_mode():
+            return module(*tensors)
+
+    return run
+
+
+_LIBRARIES = {
+    "onnx": _Library("minilm", "onnx", _onnx),
+    "openvino": _Library("minilm", "onnx", _openvino),
+    "torch": _Library("minilm:torchscript", "pytorch", _torch),
+}
+
+
+def _bare(compute: Callable[[], object], inferences: int) -> Callable[[], Sample]:
+    """Computes many times; the sample's wall time is the median of one."""
 
     def run() -> Sample:
         cpu = time.process_time()
         taken_ns = []
         for i in range(_WARM_UP + inferences):
             start = time.perf_counter_ns()
-            session.run(None, feeds)
+            compute()
             if i >= _WARM_UP:
                 taken_ns.append(time.perf_counter_ns() - start)
         each_cpu = (time.process_time() - cpu) / (_WARM_UP + inferences)
@@ -72,10 +113,16 @@ def _bare(model: Path, threads: int, inferences: int) -> Callable[[], Sample]:
     return run
 
 
-def _guest(model: Path, vocabulary: Path, threads: int, inferences: int) -> Callable[[], Sample]:
+def _guest(
+    backend: str, library: _Library, model: ResolvedModel, threads: int, inferences: int
+) -> Callable[[], Sample]:
     """Runs the guest, which does the same and prints its median in nanoseconds."""
-    host = Host(backend_options={"onnx": {"threads": str(threads)}})
-    host.preload(f"minilm:onnx:cpu:{model}")
+    host = Host(
+        backend_options={backend: {"threads": str(threads)}},
+        backend_routes={library.encoding: backend},
+    )
+    host.preload(f"minilm:{library.encoding}:cpu:{model.path}")
+    vocabulary = model.directory / "vocab.txt"
     module = host.load(GUEST)
     arguments = ["--vocab", f"/model/{vocabulary.name}", "--model", "minilm"]
     arguments += ["--bench", str(inferences)]
@@ -95,27 +142,29 @@ def _guest(model: Path, vocabulary: Path, threads: int, inferences: int) -> Call
 
 
 def measure_nn(rounds: int, threads: int, inferences: int = INFERENCES) -> Result:
-    """One row of 16 tokens, many times, in the guest and bare.
+    """One row of 16 tokens, many times, in the guest and bare, with each library.
 
     Args:
         rounds: how often each side measures.
-        threads: of ONNX Runtime, the same on both sides.
+        threads: of each library, the same on both sides.
         inferences: in one measurement, of which the median counts.
 
     Raises:
         BenchmarkError: the guest fails.
         WasinnError: the model is not there and can not be fetched.
     """
-    model = resolve("minilm")
-    contestants = {
-        "guest, WASI-NN": _guest(model.path, model.directory / "vocab.txt", threads, inferences),
-        "InferenceSession.run": _bare(model.path, threads, inferences),
+    pairs: dict[str, dict[str, Callable[[], Sample]]] = {}
+    for name, library in _LIBRARIES.items():
+        model = resolve(library.model)
+        pairs[name] = {
+            "guest, WASI-NN": _guest(name, library, model, threads, inferences),
+            "bare library": _bare(library.prepare(model.path, threads), inferences),
+        }
+    measured = {name: _measured(pair, rounds) for name, pair in pairs.items()}
+    ratios = {
+        name: median_ratio(taken["guest, WASI-NN"].wall_s, taken["bare library"].wall_s)
+        for name, taken in measured.items()
     }
-    for warm_up in contestants.values():
-        warm_up()
-    samples = interleave(contestants, rounds)
-    guest, bare = samples["guest, WASI-NN"], samples["InferenceSession.run"]
-    ratio = median_ratio(guest.wall_s, bare.wall_s)
     return Result(
         name="nn",
         table=Table(
@@ -123,19 +172,35 @@ def measure_nn(rounds: int, threads: int, inferences: int = INFERENCES) -> Resul
                 f"MiniLM, one row of {_TOKENS} tokens, {threads} thread"
                 f"{'s' if threads > 1 else ''}, {rounds} rounds of {inferences}"
             ),
-            headings=("way", "median", "fastest", "slowest"),
-            rows=tuple((name, *_cells(s)) for name, s in samples.items()),
+            headings=("backend", "way", "median", "fastest", "slowest"),
+            rows=tuple(
+                (name, way, *_cells(samples))
+                for name, taken in measured.items()
+                for way, samples in taken.items()
+            ),
         ),
-        bars=(Bar("guest and WASI-NN over a bare session", ratio, _BAR),),
+        bars=tuple(
+            Bar(f"{name}: guest and WASI-NN over the bare library", ratio, _BAR)
+            for name, ratio in ratios.items()
+        ),
         data={
             "rounds": rounds,
             "threads": threads,
             "inferences": inferences,
             "tokens": _TOKENS,
-            "times": {name: s.to_json() for name, s in samples.items()},
-            "ratio": ratio,
+            "times": {
+                name: {way: samples.to_json() for way, samples in taken.items()}
+                for name, taken in measured.items()
+            },
+            "ratios": dict(ratios),
         },
     )
+
+
+def _measured(pair: dict[str, Callable[[], Sample]], rounds: int) -> dict[str, Samples]:
+    for warm_up in pair.values():
+        warm_up()
+    return interleave(pair, rounds)
 
 
 def _cells(samples: Samples) -> tuple[str, ...]:

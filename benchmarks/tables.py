@@ -166,7 +166,7 @@ TABLES: tuple[TableOf, ...] = (
     TableOf("hostcall", "From guest to Python and back, over ctypes' own cost.", _hostcall),
     TableOf("startup", "`wasinn run hello.wasm` against a wasmtime script.", _startup),
     TableOf("demo", "`make demo` when everything it needs is there.", _demo),
-    TableOf("nn", "MiniLM through guest and WASI-NN, against a bare session.", _nn),
+    TableOf("nn", "MiniLM through guest and WASI-NN, against each bare library.", _nn),
     TableOf("nn-calls", "WASI-NN's own cost, without and with isolation.", _nn_calls),
     TableOf("nn-batching", "Many guests on one graph, without and with batching.", _nn_batching),
     TableOf("nn-rounds", "Memory after 10,000 rounds of load, compute, unload.", _nn_rounds),
