@@ -314,7 +314,7 @@ def test_add_builds_a_bert_of_its_files(tmp_path: Path, store: ModelStore) -> No
     ):
         operations.add_model(store, sources[:1], head="classification", name="judge")
     manifest = operations.add_model(store, sources, head="classification", name="judge")
-    assert [variant.name for variant in manifest.variants] == ["float32", "int8"]
+    assert [variant.name for variant in manifest.variants] == ["float32", "int8", "torchscript"]
     assert operations.model_path(store, "judge").suffix == ".onnx"
     assert operations.build_model(store, "judge:int8").path.stat().st_size > 1000
     assert operations.model_path(store, "judge", "config.json").read_text() == json.dumps(content)
