@@ -1,4 +1,6 @@
-"""ONNX models on the CPU, through ONNX Runtime. Not a converter: it runs what it is given.
+"""ONNX models through ONNX Runtime, on the CPU and on what its execution providers report.
+
+Not a converter: it runs what it is given.
 
 Models from guests go through `onnx_preflight` first; models that the host's user named are loaded
 from their file, and may keep their weights in files beside it.
@@ -17,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from wasinn_backends.onnx_devices import EpDevices
 from wasinn_backends.onnx_preflight import preflight
 from wasinn_host.nn.plugin import (
     Backend,
@@ -26,7 +29,6 @@ from wasinn_host.nn.plugin import (
     Graph,
     ModelSource,
     Sample,
-    Target,
     Tensor,
     TensorSpec,
     TensorType,
@@ -37,6 +39,9 @@ __all__ = ["OnnxBackend"]
 
 _FATAL_ONLY: Final = 4
 """ONNX Runtime writes its log to stderr; what matters comes as an exception as well."""
+
+_CPU_REFUSED: Final = "fallback to CPU EP has been explicitly disabled"
+"""What ONNX Runtime says of a model with nodes that the chosen provider does not take."""
 
 _DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
     TensorType.F16: np.dtype(np.float16),
@@ -96,7 +101,7 @@ _RUN_ERRORS: Final[Mapping[str, ErrorKind]] = {
 
 
 class OnnxBackend(Backend):
-    """ONNX Runtime's CPU execution provider."""
+    """ONNX Runtime, with each device that its execution providers report."""
 
     api_version = 1
     encodings = frozenset({"onnx"})
@@ -104,6 +109,9 @@ class OnnxBackend(Backend):
         "threads": "threads of one computation; 0, the default: one per physical core",
         "spinning": "1, the default: idle threads wait busily, which is faster; 0: they sleep",
         "optimization": f"{', '.join(_OPTIMIZATION)} (the default)",
+        "ep_library": "NAME=PATH of a library with execution providers; several with commas",
+        "ep_options": "PROVIDER.KEY=VALUE for an execution provider; several with commas",
+        "cpu_nodes": "1: the CPU runs nodes that a provider lacks; 0, the default: refused",
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -119,9 +127,11 @@ class OnnxBackend(Backend):
                 f"option optimization: expected one of {', '.join(_OPTIMIZATION)}, got {level!r}",
             )
         self._level = _OPTIMIZATION[level]
+        self._cpu_nodes = _number(options, "cpu_nodes", 0, 1)
+        self._devices = EpDevices(options.get("ep_library", ""), options.get("ep_options", ""))
 
     def devices(self) -> Sequence[Device]:
-        return (Device("cpu", Target.CPU, f"ONNX Runtime {ort.__version__}, CPU"),)
+        return self._devices.devices()
 
     def load(self, source: ModelSource, device: Device) -> Graph:
         parts: Sequence[object] = source.paths or source.builders
@@ -130,6 +140,9 @@ class OnnxBackend(Backend):
                 ErrorKind.INVALID_ARGUMENT, f"an ONNX model has one part, got {len(parts)}"
             )
         options = self._session_options()
+        provider = self._devices.add_to(options, device)
+        if provider and not self._cpu_nodes:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         model: str | bytes
         if source.is_trusted:
             model = str(source.paths[0])
@@ -142,12 +155,20 @@ class OnnxBackend(Backend):
             session = ort.InferenceSession(
                 model,
                 options,
-                providers=["CPUExecutionProvider"],
+                # Given here, they would replace those of the options.
+                providers=None if provider else ["CPUExecutionProvider"],
                 enable_fallback=0,  # it would print to stdout, which is the guest's
                 read_config_from_model=0,  # the host's options rule, not the model's
             )
             # Kept by ONNX Runtime's Python side for the fallback that is off, all of the model.
             session._model_bytes = None
+            used = session.get_providers()
+            if provider and provider not in used:
+                raise WasiNnError(
+                    ErrorKind.RUNTIME_ERROR,
+                    f"ONNX Runtime made a session for {', '.join(used)}, not for {provider} "
+                    f"of device {device.id}",
+                )
             return _OnnxGraph(session)
         except UnicodeDecodeError as error:  # of what a damaged model calls its inputs
             raise WasiNnError(
@@ -305,6 +326,9 @@ def _mapped(error: Exception, kinds: Mapping[str, ErrorKind], doing: str) -> Exc
     text = " ".join(str(error).split())
     known = getattr(ort_state, type(error).__name__, None) is type(error)
     kind = kinds.get(type(error).__name__) if known else None
+    if _CPU_REFUSED in text:
+        kind = ErrorKind.UNSUPPORTED_OPERATION
+        text += " (the option cpu_nodes=1 lets the CPU run them)"
     if "bad_alloc" in text or "Failed to allocate memory" in text:
         kind = ErrorKind.TOO_LARGE
     return WasiNnError(kind or ErrorKind.RUNTIME_ERROR, f"ONNX Runtime, while {doing}: {text}")
