@@ -236,6 +236,9 @@ class _OnnxContext(ExecutionContext):
         self._specs = inputs
         self._output_specs = outputs
         self._output_names = [spec.name for spec in outputs]
+        # ONNX Runtime 1.24 and before hand out the fed array, which the next input changes.
+        given = {spec.name for spec in inputs}
+        self._passed_on = [i for i, name in enumerate(self._output_names) if name in given]
         self._slots: list[_Slot | None] = [None] * len(inputs)
         self._feeds: dict[str, np.ndarray[Any, Any]] = {}
         self._results: list[Any] | None = None
@@ -273,9 +276,12 @@ class _OnnxContext(ExecutionContext):
         self._results = None
         self._run_options.terminate = False
         try:
-            self._results = self._session.run(self._output_names, self._feeds, self._run_options)
+            results = self._session.run(self._output_names, self._feeds, self._run_options)
         except Exception as error:
             raise _mapped(error, _RUN_ERRORS, "computing") from error
+        for index in self._passed_on:
+            results[index] = results[index].copy()
+        self._results = results
 
     def cancel(self) -> None:
         self._run_options.terminate = True
