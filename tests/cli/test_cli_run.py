@@ -452,6 +452,26 @@ def test_metrics_and_batching(wasinn: Wasinn, tmp_path: Path) -> None:
     assert "batching 'max': expected max=REQUESTS,wait=TIME" in ran.err
 
 
+def test_numbers_and_limits(wasinn: Wasinn, tmp_path: Path) -> None:
+    guest = ROOT / "examples" / "npu-plugin" / "npu-plugin.wasm"
+    model = tmp_path / "model"
+    model.write_bytes(b"{}")
+    words = ("run", "--trace=nn", "--nn-preload", f"echo:null:cpu:{model}")
+    for numbers, errno in (((), 8), (("--nn-abi", "wit"), 7), (("--nn-errno", "ancient"), 1)):
+        ran = wasinn(*words, *numbers, guest, "nobody", "1")
+        assert f"= {errno} not_found: no graph is named 'nobody'" in ran.err
+    ran = wasinn(*words, "--nn-limit", "contexts=0", guest, "echo", "1")
+    assert "= 7 too_large" in ran.err
+    for option, word, told in (
+        ("--nn-abi", "witz", "unknown ABI of WASI-NN 'witz'; did you mean wit or witx?"),
+        ("--nn-errno", "new", "unknown error numbers of WASI-NN 'new'; "),
+        ("--nn-limit", "graph=1", "limit 'graph=1': unknown limit 'graph'; did you mean graphs"),
+    ):
+        ran = wasinn("run", option, word, guest)
+        assert (ran.status, ran.out) == (125, "")
+        assert told in ran.err
+
+
 def test_which_device(wasinn: Wasinn, tmp_path: Path) -> None:
     guest = ROOT / "examples" / "npu-plugin" / "npu-plugin.wasm"
     model = tmp_path / "model"
