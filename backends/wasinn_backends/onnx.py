@@ -19,6 +19,18 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from wasinn_backends.common import (
+    DOUBLING_ONNX,
+    NUMPY_TYPES,
+    bytes_of,
+    check_index,
+    check_inputs_set,
+    check_one_part,
+    doubling_sample,
+    number_option,
+    output_at,
+    uncarried,
+)
 from wasinn_backends.onnx_devices import EpDevices
 from wasinn_backends.onnx_preflight import preflight
 from wasinn_host.nn.plugin import (
@@ -43,15 +55,7 @@ _FATAL_ONLY: Final = 4
 _CPU_REFUSED: Final = "fallback to CPU EP has been explicitly disabled"
 """What ONNX Runtime says of a model with nodes that the chosen provider does not take."""
 
-_DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
-    TensorType.F16: np.dtype(np.float16),
-    TensorType.F32: np.dtype(np.float32),
-    TensorType.F64: np.dtype(np.float64),
-    TensorType.U8: np.dtype(np.uint8),
-    TensorType.I32: np.dtype(np.int32),
-    TensorType.I64: np.dtype(np.int64),
-}
-_TYPES: Final = {dtype: tensor_type for tensor_type, dtype in _DTYPES.items()}
+_TYPES: Final = {dtype: tensor_type for tensor_type, dtype in NUMPY_TYPES.items()}
 _ORT_TYPES: Final = {
     "tensor(float16)": TensorType.F16,
     "tensor(float)": TensorType.F32,
@@ -60,12 +64,6 @@ _ORT_TYPES: Final = {
     "tensor(int32)": TensorType.I32,
     "tensor(int64)": TensorType.I64,
 }
-
-# y = x + x, floats of shape [n, 3], operator set 13.
-_DOUBLE: Final = (
-    b'\x08\x08:>\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x00Z\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n'
-    b"\x02\x08\x03b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x03B\x04\n\x00\x10\r"
-)
 
 _OPTIMIZATION: Final = {
     "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -118,8 +116,8 @@ class OnnxBackend(Backend):
         # For the whole process: what is not about one session goes to the default logger, and a
         # guest could fill the terminal with it.
         ort.set_default_logger_severity(_FATAL_ONLY)
-        self._threads = _number(options, "threads", 0, 1024)
-        self._spinning = _number(options, "spinning", 1, 1)
+        self._threads = number_option(options, "threads", 0, 0, 1024)
+        self._spinning = number_option(options, "spinning", 1, 0, 1)
         level = options.get("optimization", "all")
         if level not in _OPTIMIZATION:
             raise WasiNnError(
@@ -127,18 +125,14 @@ class OnnxBackend(Backend):
                 f"option optimization: expected one of {', '.join(_OPTIMIZATION)}, got {level!r}",
             )
         self._level = _OPTIMIZATION[level]
-        self._cpu_nodes = _number(options, "cpu_nodes", 0, 1)
+        self._cpu_nodes = number_option(options, "cpu_nodes", 0, 0, 1)
         self._devices = EpDevices(options.get("ep_library", ""), options.get("ep_options", ""))
 
     def devices(self) -> Sequence[Device]:
         return self._devices.devices()
 
     def load(self, source: ModelSource, device: Device) -> Graph:
-        parts: Sequence[object] = source.paths or source.builders
-        if len(parts) != 1:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"an ONNX model has one part, got {len(parts)}"
-            )
+        check_one_part(source, "an ONNX")
         options = self._session_options()
         provider = self._devices.add_to(options, device)
         if provider and not self._cpu_nodes:
@@ -178,12 +172,7 @@ class OnnxBackend(Backend):
             raise _mapped(error, LOAD_ERRORS, "loading") from error
 
     def samples(self) -> Sequence[Sample]:
-        x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
-        given, doubled = (
-            Tensor(TensorType.F32, x.shape, array.reshape(-1).view(np.uint8).data)
-            for array in (x, x + x)
-        )
-        return (Sample("onnx", (_DOUBLE,), (given,), (doubled,)),)
+        return (doubling_sample("onnx", DOUBLING_ONNX),)
 
     def _session_options(self) -> Any:
         options = ort.SessionOptions()
@@ -225,7 +214,7 @@ class _Slot:
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.shape = array.shape
-        self.data = array.reshape(-1).view(np.uint8).data
+        self.data = bytes_of(array)
 
 
 class _OnnxContext(ExecutionContext):
@@ -246,33 +235,20 @@ class _OnnxContext(ExecutionContext):
         self._run_options.log_severity_level = _FATAL_ONLY
 
     def set_input(self, index: int, tensor: Tensor) -> None:
-        if index >= len(self._specs):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"input {index}: the model has {len(self._specs)} inputs "
-                f"({', '.join(spec.name for spec in self._specs)})",
-            )
+        check_index(self._specs, index)
         spec = self._specs[index]
         spec.check(tensor, index)
         slot = self._slots[index]
         if slot is None or slot.shape != tensor.shape:
             # The data is as long as the shape says, so a guest can not make this larger than
             # what it holds itself.
-            array = np.empty(tensor.shape, _DTYPES[tensor.type])
+            array = np.empty(tensor.shape, NUMPY_TYPES[tensor.type])
             slot = self._slots[index] = _Slot(array)
             self._feeds[spec.name] = array
         slot.data[:] = tensor.data
 
     def compute(self) -> None:
-        if len(self._feeds) < len(self._specs):
-            missing = (
-                f"{index} ({spec.name})"
-                for index, spec in enumerate(self._specs)
-                if spec.name not in self._feeds
-            )
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
-            )
+        check_inputs_set(self._specs, self._slots)
         self._results = None
         self._run_options.terminate = False
         try:
@@ -287,26 +263,12 @@ class _OnnxContext(ExecutionContext):
         self._run_options.terminate = True
 
     def get_output(self, index: int) -> Tensor:
-        if self._results is None:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
-            )
-        if index >= len(self._results):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"output {index}: the model has {len(self._results)} outputs "
-                f"({', '.join(self._output_names)})",
-            )
-        array = self._results[index]
+        array = output_at(self._results, index, self._output_names)
         tensor_type = _TYPES.get(array.dtype) if isinstance(array, np.ndarray) else None
         if tensor_type is None:
             spec = self._output_specs[index]
-            raise WasiNnError(
-                ErrorKind.UNSUPPORTED_OPERATION,
-                f"output {index} ({spec.name}) is a {spec.native_type}, "
-                "which WASI-NN tensors can not carry",
-            )
-        return Tensor(tensor_type, array.shape, array.reshape(-1).view(np.uint8).data)
+            raise uncarried(f"{index} ({spec.name})", spec.native_type)
+        return Tensor(tensor_type, array.shape, bytes_of(array))
 
     def close(self) -> None:
         self._session = None
@@ -338,13 +300,3 @@ def _mapped(error: Exception, kinds: Mapping[str, ErrorKind], doing: str) -> Exc
     if "bad_alloc" in text or "Failed to allocate memory" in text:
         kind = ErrorKind.TOO_LARGE
     return WasiNnError(kind or ErrorKind.RUNTIME_ERROR, f"ONNX Runtime, while {doing}: {text}")
-
-
-def _number(options: Mapping[str, str], name: str, default: int, largest: int) -> int:
-    text = options.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and int(text) <= largest):
-        raise WasiNnError(
-            ErrorKind.INVALID_ARGUMENT,
-            f"option {name}: expected a number from 0 to {largest}, got {text!r}",
-        )
-    return int(text)

@@ -23,6 +23,16 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from wasinn_backends.common import (
+    NUMPY_TYPES,
+    bytes_of,
+    check_index,
+    check_inputs_set,
+    check_one_part,
+    number_option,
+    output_at,
+    uncarried,
+)
 from wasinn_backends.onnx_preflight import preflight as onnx_preflight
 from wasinn_backends.openvino_preflight import preflight as xml_preflight
 from wasinn_host.nn.plugin import (
@@ -42,22 +52,8 @@ from wasinn_host.nn.plugin import (
 
 __all__ = ["OpenVinoBackend", "import_openvino"]
 
-_DTYPES: Final[Mapping[TensorType, np.dtype[Any]]] = {
-    TensorType.F16: np.dtype(np.float16),
-    TensorType.F32: np.dtype(np.float32),
-    TensorType.F64: np.dtype(np.float64),
-    TensorType.U8: np.dtype(np.uint8),
-    TensorType.I32: np.dtype(np.int32),
-    TensorType.I64: np.dtype(np.int64),
-}
-_TYPES: Final = {
-    "f16": TensorType.F16,
-    "f32": TensorType.F32,
-    "f64": TensorType.F64,
-    "u8": TensorType.U8,
-    "i32": TensorType.I32,
-    "i64": TensorType.I64,
-}
+_TYPES: Final = {tensor_type.value: tensor_type for tensor_type in NUMPY_TYPES}
+"""By OpenVINO's names, which are those of WASI-NN."""
 _TARGETS: Final = {"CPU": Target.CPU, "GPU": Target.GPU, "NPU": Target.TPU}
 _HINTS: Final = ("LATENCY", "THROUGHPUT")
 _TELEMETRY: Final = "openvino_telemetry"
@@ -75,12 +71,7 @@ class OpenVinoBackend(Backend):
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        threads = options.get("threads", "0")
-        if not (threads.isascii() and threads.isdigit() and int(threads) <= 1024):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"option threads: expected a number from 0 to 1024, got {threads!r}",
-            )
+        threads = number_option(options, "threads", 0, 0, 1024)
         hint = options.get("hint", "latency").upper()
         if hint not in _HINTS:
             raise WasiNnError(
@@ -89,7 +80,7 @@ class OpenVinoBackend(Backend):
             )
         self._ov: Any = import_openvino()
         self._core: Any = self._ov.Core()
-        self._threads = int(threads)
+        self._threads = threads
         self._hint = hint
 
     def devices(self) -> Sequence[Device]:
@@ -119,22 +110,20 @@ class OpenVinoBackend(Backend):
         x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
         weight = np.array([1, 2, 4], np.float32)
         given, product = (
-            Tensor(TensorType.F32, array.shape, array.reshape(-1).view(np.uint8).data)
-            for array in (x, x * weight)
+            Tensor(TensorType.F32, array.shape, bytes_of(array)) for array in (x, x * weight)
         )
         parts = (_MULTIPLYING.encode(), weight.tobytes())
         return (Sample("openvino", parts, (given,), (product,)),)
 
     def _read(self, source: ModelSource) -> Any:
         parts: Sequence[object] = source.paths or source.builders
-        most = 2 if source.encoding == "openvino" else 1
-        if not 1 <= len(parts) <= most:
+        if source.encoding == "onnx":
+            check_one_part(source, "an ONNX")
+        elif not 1 <= len(parts) <= 2:
             raise WasiNnError(
                 ErrorKind.INVALID_ARGUMENT,
                 "an OpenVINO model has two parts, the XML and the weights, or the XML alone where "
-                f"there are no weights; got {len(parts)}"
-                if most == 2
-                else f"an ONNX model has one part, got {len(parts)}",
+                f"there are no weights; got {len(parts)}",
             )
         if source.is_trusted:
             return self._core.read_model(*(str(path) for path in source.paths))
@@ -188,16 +177,11 @@ class _Context(ExecutionContext):
         self._is_computed = False
 
     def set_input(self, index: int, tensor: Tensor) -> None:
-        if index >= len(self._inputs):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"input {index}: the model has {len(self._inputs)} inputs "
-                f"({', '.join(spec.name for spec in self._inputs)})",
-            )
+        check_index(self._inputs, index)
         self._inputs[index].check(tensor, index)
         array = self._arrays[index]
         if array is None or array.shape != tensor.shape:
-            array = np.empty(tensor.shape, _DTYPES[tensor.type])
+            array = np.empty(tensor.shape, NUMPY_TYPES[tensor.type])
             try:
                 shared = self._ov.Tensor(array, shared_memory=True)
                 self._request.set_input_tensor(index, shared)
@@ -206,18 +190,10 @@ class _Context(ExecutionContext):
                     error, ErrorKind.INVALID_ARGUMENT, f"setting input {index}"
                 ) from error
             self._arrays[index] = array
-        array.reshape(-1).view(np.uint8).data[:] = tensor.data
+        bytes_of(array)[:] = tensor.data
 
     def compute(self) -> None:
-        missing = [
-            f"{index} ({spec.name})"
-            for index, spec in enumerate(self._inputs)
-            if self._arrays[index] is None
-        ]
-        if missing:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
-            )
+        check_inputs_set(self._inputs, self._arrays)
         self._is_computed = False
         try:
             self._request.start_async()
@@ -230,25 +206,12 @@ class _Context(ExecutionContext):
         self._request.cancel()
 
     def get_output(self, index: int) -> Tensor:
-        if not self._is_computed:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
-            )
-        if index >= len(self._outputs):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"output {index}: the model has {len(self._outputs)} outputs "
-                f"({', '.join(spec.name for spec in self._outputs)})",
-            )
-        spec = self._outputs[index]
+        names = [spec.name for spec in self._outputs]
+        spec = output_at(self._outputs if self._is_computed else None, index, names)
         if spec.type is None:
-            raise WasiNnError(
-                ErrorKind.UNSUPPORTED_OPERATION,
-                f"output {index} ({spec.name}) is a {spec.native_type}, "
-                "which WASI-NN tensors can not carry",
-            )
+            raise uncarried(f"{index} ({spec.name})", spec.native_type)
         array = self._request.get_output_tensor(index).data
-        return Tensor(spec.type, array.shape, array.reshape(-1).view(np.uint8).data)
+        return Tensor(spec.type, array.shape, bytes_of(array))
 
     def close(self) -> None:
         self._request = None

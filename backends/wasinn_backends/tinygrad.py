@@ -24,6 +24,18 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from wasinn_backends.common import (
+    DOUBLING_ONNX,
+    NUMPY_TYPES,
+    bytes_of,
+    check_index,
+    check_inputs_set,
+    check_one_part,
+    doubling_sample,
+    number_option,
+    output_at,
+    uncarried,
+)
 from wasinn_backends.onnx_preflight import preflight
 from wasinn_host.nn.plugin import (
     Backend,
@@ -42,15 +54,16 @@ from wasinn_host.nn.plugin import (
 
 __all__ = ["TinygradBackend"]
 
-_DTYPES: Final[Mapping[str, tuple[TensorType, np.dtype[Any]]]] = {
-    "half": (TensorType.F16, np.dtype(np.float16)),
-    "float": (TensorType.F32, np.dtype(np.float32)),
-    "double": (TensorType.F64, np.dtype(np.float64)),
-    "unsigned char": (TensorType.U8, np.dtype(np.uint8)),
-    "int": (TensorType.I32, np.dtype(np.int32)),
-    "long": (TensorType.I64, np.dtype(np.int64)),
+_TYPES: Final[Mapping[str, TensorType]] = {
+    "half": TensorType.F16,
+    "float": TensorType.F32,
+    "double": TensorType.F64,
+    "unsigned char": TensorType.U8,
+    "int": TensorType.I32,
+    "long": TensorType.I64,
 }
 """By tinygrad's names."""
+_OF_NUMPY: Final = {dtype: tensor_type for tensor_type, dtype in NUMPY_TYPES.items()}
 
 _KINDS: Final = ("METAL", "CUDA", "CL", "NV", "AMD", "QCOM")
 _DEFAULT_KINDS: Final = "METAL,CUDA,CL"
@@ -73,12 +86,6 @@ _SHAPE_OPS: Final = frozenset({"Shape", "Size"})
 
 _lock: Final = threading.RLock()
 
-# y = x + x, floats of shape [n, 3], operator set 13.
-_DOUBLE: Final = (
-    b'\x08\x08:>\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x00Z\x14\n\x01x\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n'
-    b"\x02\x08\x03b\x14\n\x01y\x12\x0f\n\r\x08\x01\x12\t\n\x03\x12\x01n\n\x02\x08\x03B\x04\n\x00\x10\r"
-)
-
 
 class TinygradBackend(Backend):
     """The GPUs that tinygrad finds: by Metal, CUDA and OpenCL, and by others on request."""
@@ -97,13 +104,7 @@ class TinygradBackend(Backend):
                 ErrorKind.INVALID_ARGUMENT,
                 f"option devices: expected some of {','.join(_KINDS)}, got {unknown[0]!r}",
             )
-        shapes = options.get("shapes", "8")
-        if not (shapes.isascii() and shapes.isdigit() and 1 <= int(shapes) <= 1024):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"option shapes: expected a number from 1 to 1024, got {shapes!r}",
-            )
-        self._shapes = int(shapes)
+        self._shapes = number_option(options, "shapes", 8, 1, 1024)
         try:
             self._tinygrad = importlib.import_module("tinygrad")
             self._onnx = importlib.import_module("tinygrad.nn.onnx")
@@ -132,11 +133,7 @@ class TinygradBackend(Backend):
         return tuple(found)
 
     def load(self, source: ModelSource, device: Device) -> Graph:
-        parts: Sequence[object] = source.paths or source.builders
-        if len(parts) != 1:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"an ONNX model has one part, got {len(parts)}"
-            )
+        check_one_part(source, "an ONNX")
         if not source.is_trusted:
             preflight(source.builders[0])
         name = device.id.upper()
@@ -162,12 +159,7 @@ class TinygradBackend(Backend):
         return self._tinygrad.Tensor(model, device="PYTHON")
 
     def samples(self) -> Sequence[Sample]:
-        x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
-        given, doubled = (
-            Tensor(TensorType.F32, x.shape, array.reshape(-1).view(np.uint8).data)
-            for array in (x, x + x)
-        )
-        return (Sample("onnx", (_DOUBLE,), (given,), (doubled,)),)
+        return (doubling_sample("onnx", DOUBLING_ONNX),)
 
 
 class _TinygradGraph(Graph):
@@ -277,30 +269,16 @@ class _TinygradContext(ExecutionContext):
 
     def set_input(self, index: int, tensor: Tensor) -> None:
         specs = self._graph.inputs
-        if index >= len(specs):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"input {index}: the model has {len(specs)} inputs "
-                f"({', '.join(spec.name for spec in specs)})",
-            )
+        check_index(specs, index)
         specs[index].check(tensor, index)
         slot = self._slots[index]
         if slot is None or slot.shape != tensor.shape:
-            dtype = next(d for t, d in _DTYPES.values() if t is tensor.type)
-            slot = self._slots[index] = np.empty(tensor.shape, dtype)
-        slot.reshape(-1).view(np.uint8).data[:] = tensor.data
+            slot = self._slots[index] = np.empty(tensor.shape, NUMPY_TYPES[tensor.type])
+        bytes_of(slot)[:] = tensor.data
 
     def compute(self) -> None:
+        check_inputs_set(self._graph.inputs, self._slots)
         given = [slot for slot in self._slots if slot is not None]
-        if len(given) < len(self._slots):
-            missing = (
-                f"{index} ({self._graph.inputs[index].name})"
-                for index, slot in enumerate(self._slots)
-                if slot is None
-            )
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
-            )
         self._results = None
         try:
             self._results = self._graph.run(given)
@@ -308,24 +286,11 @@ class _TinygradContext(ExecutionContext):
             raise _mapped(error, "computing") from error
 
     def get_output(self, index: int) -> Tensor:
-        if self._results is None:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
-            )
-        if index >= len(self._results):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"output {index}: the model has {len(self._results)} outputs",
-            )
-        value = self._results[index]
-        types = {dtype: kind for kind, dtype in _DTYPES.values()}
-        tensor_type = types.get(value.dtype) if isinstance(value, np.ndarray) else None
+        value = output_at(self._results, index)
+        tensor_type = _OF_NUMPY.get(value.dtype) if isinstance(value, np.ndarray) else None
         if tensor_type is None:
-            raise WasiNnError(
-                ErrorKind.UNSUPPORTED_OPERATION,
-                f"output {index} is a {value.dtype}, which WASI-NN tensors can not carry",
-            )
-        return Tensor(tensor_type, value.shape, value.reshape(-1).view(np.uint8).data)
+            raise uncarried(str(index), str(value.dtype))
+        return Tensor(tensor_type, value.shape, bytes_of(value))
 
     def close(self) -> None:
         self._results = None
@@ -418,10 +383,10 @@ def _spec(name: str, value: Any) -> TensorSpec:
     native = str(value.dtype.name)
     if value.is_optional or value.is_sequence:
         return TensorSpec(name, None, None, "sequence or optional value")
-    known = _DTYPES.get(native)
+    known = _TYPES.get(native)
     # [] stands both for a scalar and for an open rank.
     shape = tuple(s if isinstance(s, int) and s >= 0 else None for s in value.shape) or None
-    return TensorSpec(name, known[0] if known else None, shape if known else None, native)
+    return TensorSpec(name, known, shape if known else None, native)
 
 
 def _with_open_sizes(name: str, value: Any) -> Any:
@@ -435,7 +400,7 @@ def _with_open_sizes(name: str, value: Any) -> Any:
 
 def _arrays(tensors: Sequence[Any]) -> list[Any]:
     """Results on the host, before the next call overwrites what they lie in."""
-    return [t.numpy().copy() if t.dtype.name in _DTYPES else t for t in tensors]
+    return [t.numpy().copy() if t.dtype.name in _TYPES else t for t in tensors]
 
 
 def _forget(call: Any) -> None:

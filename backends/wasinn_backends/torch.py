@@ -20,8 +20,15 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-import numpy as np
-
+from wasinn_backends.common import (
+    check_index,
+    check_inputs_set,
+    check_one_part,
+    doubling_sample,
+    number_option,
+    output_at,
+    uncarried,
+)
 from wasinn_backends.torch_preflight import is_exported_program, preflight
 from wasinn_host.nn.plugin import (
     Backend,
@@ -64,8 +71,8 @@ class TorchBackend(Backend):
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        threads = _number(options, "threads")
-        interop_threads = _number(options, "interop_threads")
+        threads = number_option(options, "threads", 0, 0, 1024)
+        interop_threads = number_option(options, "interop_threads", 0, 0, 1024)
         try:
             self._torch = importlib.import_module("torch")
         except ImportError as error:
@@ -100,11 +107,7 @@ class TorchBackend(Backend):
         return tuple(found)
 
     def load(self, source: ModelSource, device: Device) -> Graph:
-        parts: Sequence[object] = source.paths or source.builders
-        if len(parts) != 1:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"a PyTorch model has one part, got {len(parts)}"
-            )
+        check_one_part(source, "a PyTorch")
         (model,) = source.read()
         try:
             # Warnings that loading TorchScript is deprecated are not for the guest's user.
@@ -120,12 +123,7 @@ class TorchBackend(Backend):
             raise _mapped(self._torch, error, "loading") from error
 
     def samples(self) -> Sequence[Sample]:
-        x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
-        given, doubled = (
-            Tensor(TensorType.F32, x.shape, array.reshape(-1).view(np.uint8).data)
-            for array in (x, x + x)
-        )
-        return (Sample("pytorch", (_doubling(),), (given,), (doubled,)),)
+        return (doubling_sample("pytorch", _doubling()),)
 
 
 class _TorchGraph(Graph):
@@ -195,12 +193,7 @@ class _TorchContext(ExecutionContext):
 
     def set_input(self, index: int, tensor: Tensor) -> None:
         specs = self._graph.inputs
-        if index >= len(specs):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"input {index}: the model has {len(specs)} inputs "
-                f"({', '.join(spec.name for spec in specs)})",
-            )
+        check_index(specs, index)
         spec = specs[index]
         if spec.type is None and spec.native_type == _ANY:
             spec = TensorSpec(spec.name, tensor.type, spec.shape, spec.native_type)
@@ -213,16 +206,8 @@ class _TorchContext(ExecutionContext):
 
     def compute(self) -> None:
         graph = self._graph
+        check_inputs_set(graph.inputs, self._slots)
         slots = [slot for slot in self._slots if slot is not None]
-        if len(slots) < len(self._slots):
-            missing = (
-                f"{index} ({graph.inputs[index].name})"
-                for index, slot in enumerate(self._slots)
-                if slot is None
-            )
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}"
-            )
         self._results = None
         try:
             # Per thread, so here and not once.
@@ -249,26 +234,14 @@ class _TorchContext(ExecutionContext):
         return value.cpu().contiguous()
 
     def get_output(self, index: int) -> Tensor:
-        if self._results is None:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"output {index}: there is none before compute"
-            )
-        if index >= len(self._results):
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                f"output {index}: the model has {len(self._results)} outputs",
-            )
-        value = self._results[index]
+        value = output_at(self._results, index)
         torch = self._graph.torch
         is_tensor = isinstance(value, torch.Tensor)
         plain = is_tensor and value.layout is torch.strided and not value.is_quantized
         tensor_type = self._graph.types.get(value.dtype) if plain else None
         if tensor_type is None:
             native = f"{value.dtype} ({value.layout})" if is_tensor else type(value).__name__
-            raise WasiNnError(
-                ErrorKind.UNSUPPORTED_OPERATION,
-                f"output {index} is a {native}, which WASI-NN tensors can not carry",
-            )
+            raise uncarried(str(index), native)
         return Tensor(tensor_type, tuple(value.shape), _bytes_of(torch, value))
 
     def close(self) -> None:
@@ -419,13 +392,3 @@ def _doubling() -> bytes:
         ):
             archive.writestr(zipfile.ZipInfo(f"double/{name}"), data)
     return file.getvalue()
-
-
-def _number(options: Mapping[str, str], name: str) -> int:
-    text = options.get(name, "0")
-    if not (text.isascii() and text.isdigit() and int(text) <= 1024):
-        raise WasiNnError(
-            ErrorKind.INVALID_ARGUMENT,
-            f"option {name}: expected a number from 0 to 1024, got {text!r}",
-        )
-    return int(text)
