@@ -14,7 +14,15 @@ from tests.nn.wrong_backends import Context, Doubling, Good
 from wasinn_backends.null import NullBackend
 from wasinn_backends.onnx import OnnxBackend
 from wasinn_host.nn.isolation import IsolatedBackend
-from wasinn_host.nn.plugin import Backend, Graph, Sample
+from wasinn_host.nn.plugin import (
+    Backend,
+    Device,
+    Graph,
+    ModelSource,
+    Sample,
+    Tensor,
+    TensorType,
+)
 
 
 class _Isolated(IsolatedBackend):
@@ -87,3 +95,30 @@ class EndsOnClose(Good):
 class _EndsOnClose(Doubling):
     def close(self) -> None:
         os.abort()
+
+
+class _Where(Context):
+    """Its output is the process it computes in, as text."""
+
+    def compute(self) -> None:
+        super().compute()
+        text = str(os.getpid()).encode()
+        self.output = Tensor(TensorType.U8, (len(text),), memoryview(text))
+
+
+class _WhereGraph(Doubling):
+    context = _Where
+
+
+class Careful(Good):
+    """Its guests' models are computed elsewhere; one of them ends the process."""
+
+    isolates_guests = True
+    graph = _WhereGraph
+
+    def load(self, source: ModelSource, device: Device) -> Graph:
+        if source.is_trusted:
+            return self.graph()
+        if source.builders == (b"END",):
+            os.abort()
+        return super().load(source, device)

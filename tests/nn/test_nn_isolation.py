@@ -13,10 +13,17 @@ import pytest
 from tests.nn import isolated_backends
 from tests.nn.fake_guest import FakeInterrupt, Guest
 from tests.nn.wrong_backends import MODEL
-from wasinn_host.nn import BackendRegistry, GraphRegistry, NnContext, Target, TensorType
+from wasinn_host.nn import (
+    BackendRegistry,
+    GraphRegistry,
+    NnContext,
+    Target,
+    TensorType,
+    WasiNnError,
+)
 from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.isolation.shared_memory import SharedMemory
-from wasinn_host.nn.plugin import Backend
+from wasinn_host.nn.plugin import Backend, ModelSource, Tensor
 
 
 @pytest.fixture
@@ -178,3 +185,41 @@ def test_a_real_guest_through_the_host(tmp_path: Path) -> None:
         x = np.array([[1, 0], [0, 1]], np.float32)
         assert _infer(guest, x) == 0
         assert _output(guest).tolist() == (x @ weights).reshape(-1).tolist()
+
+
+def _where(backends: BackendRegistry, source: ModelSource) -> int:
+    """The process that computes with a model of `Careful`."""
+    graph = backends.load(source, Target.CPU).graph
+    context = graph.create_context()
+    context.set_input(0, Tensor(TensorType.U8, (2, 1), memoryview(b"ab")))
+    context.compute()
+    computed_in = int(bytes(context.get_output(0).data))
+    context.close()
+    graph.close()
+    return computed_in
+
+
+def test_a_backend_that_isolates_guests(tmp_path: Path) -> None:
+    backends = BackendRegistry(discover=False)
+    backends.add("double", isolated_backends.Careful)
+    of_guest = ModelSource("double", builders=(MODEL,))
+    first = _where(backends, of_guest)
+    assert first != os.getpid()
+    assert _where(backends, of_guest) == first
+    assert _where(backends, ModelSource("double", paths=(tmp_path / "model",))) == os.getpid()
+    with pytest.raises(WasiNnError, match="its process was ended by SIGABRT"):
+        backends.load(ModelSource("double", builders=(b"END",)), Target.CPU)
+    again = _where(backends, of_guest)
+    assert again not in (first, os.getpid())
+    backends.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(again, 0)
+
+
+def test_isolated_backends_isolate_guests_once(tmp_path: Path) -> None:
+    backends = BackendRegistry(discover=False, isolate=True)
+    backends.add("double", isolated_backends.Careful)
+    of_guest = _where(backends, ModelSource("double", builders=(MODEL,)))
+    assert of_guest != os.getpid()
+    assert _where(backends, ModelSource("double", paths=(tmp_path / "model",))) == of_guest
+    backends.close()

@@ -108,11 +108,12 @@ _Opened = tuple[Backend, frozenset[str], tuple[Device, ...]]
 
 
 class _Plugin:
-    """A found plugin; the backend object is made on first use and then kept."""
+    """A found plugin; its backend objects are made on first use and then kept."""
 
     def __init__(self, report: PluginReport, load: Callable[[], object]) -> None:
         self.report = report
         self.backend: Backend | None = None
+        self._for_guests: Backend | None = None
         self._tried = False
         self._load = load
         self._lock = threading.Lock()
@@ -128,6 +129,27 @@ class _Plugin:
                 self._make(options, is_isolated)
                 self._tried = True
             return self.backend
+
+    def for_model(self, source: ModelSource, options: Mapping[str, str]) -> Backend:
+        """What loads a model: the backend, or for some backends' guests one in another process.
+
+        Raises:
+            PluginError: that process can not be had.
+        """
+        assert self.backend is not None
+        if source.is_trusted or not self.backend.isolates_guests:
+            return self.backend
+        with self._lock:
+            if self._for_guests is None:
+                self._for_guests = self._elsewhere(options)[0]
+            return self._for_guests
+
+    def close(self) -> None:
+        """Closes the backends that were made."""
+        for backend in (self.backend, self._for_guests):
+            if backend is not None:
+                backend.close()
+        self.backend = self._for_guests = None
 
     def look(self, options: Mapping[str, str], patience_s: float) -> None:
         """Has a process of its own import it, and keeps what that says: nothing happens here."""
@@ -285,7 +307,8 @@ class BackendRegistry:
                 f"{who}: takes no configuration of a model; load it by name alone",
             )
         try:
-            graph = check_graph(backend.load(source, device), who)
+            loader = plugin.for_model(source, self._options.get(plugin.report.name, {}))
+            graph = check_graph(loader.load(source, device), who)
         except WasiNnError:
             raise
         except MemoryError as error:
@@ -303,9 +326,7 @@ class BackendRegistry:
         with self._lock:
             plugins, self._plugins = self._plugins or [], []
             for plugin in [*self._added, *plugins]:
-                if plugin.backend is not None:
-                    plugin.backend.close()
-                    plugin.backend = None
+                plugin.close()
             self._added = []
 
     def _all(self) -> list[_Plugin]:

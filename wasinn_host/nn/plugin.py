@@ -284,12 +284,16 @@ class Backend(ABC):
         encodings: what `load` accepts, in lower case; `ANY_ENCODING` for everything.
         options: names and one-line descriptions of what the user may configure.
         takes_config: whether guests may give a `ModelSource.config` along.
+        isolates_guests: whether guests' own models are loaded and computed in a process of their
+            own, also where the user does not isolate backends. For libraries that trust what a
+            model says.
     """
 
     api_version: ClassVar[int]
     encodings: ClassVar[frozenset[str]]
     options: ClassVar[Mapping[str, str]] = {}
     takes_config: ClassVar[bool] = False
+    isolates_guests: ClassVar[bool] = False
 
     def __init__(self, options: Mapping[str, str]) -> None:  # noqa: B027
         """Takes the user's options; the host has checked the names against `options`.
