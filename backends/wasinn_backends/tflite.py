@@ -12,6 +12,7 @@ model may run for long, isolation ends it.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import threading
@@ -67,6 +68,7 @@ _TYPES: Final = {
 }
 """By numpy's names. Bytes with a sign travel as u8."""
 
+_DELEGATE_FUNCTIONS: Final = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 _DELEGATED: Final = {"gpu": Target.GPU, "npu": Target.TPU}
 
 
@@ -148,6 +150,10 @@ class TfliteBackend(Backend):
     def _delegate(self, kind: str) -> Any:
         path = self._delegates[kind]
         try:
+            # First by ourselves: TFLite's object of half a delegate fails when it is freed.
+            library = ctypes.CDLL(path)
+            for function in _DELEGATE_FUNCTIONS:
+                getattr(library, function)
             return self._library.load_delegate(path, self._delegate_options)
         except (ValueError, OSError, AttributeError) as error:
             raise WasiNnError(

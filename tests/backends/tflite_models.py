@@ -10,7 +10,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.backends.onnx_models import DTYPES, set_array
+from tests.backends.onnx_models import output_array, set_array
 from tests.nn.fake_guest import Guest
 from wasinn_backends.tflite import TfliteBackend
 from wasinn_host.nn import BackendRegistry, GraphRegistry, NnContext, TensorType
@@ -132,12 +132,3 @@ def guest(options: Mapping[str, str] | None = None, pages: int = 64) -> Guest:
     )
     backends.add("tflite", TfliteBackend)
     return Guest(NnContext(GraphRegistry(backends)), pages=pages)
-
-
-def output_array(
-    of: Guest, context: int, index: int, tensor_type: TensorType, shape: Sequence[int]
-) -> Array:
-    """An output as an array; fails unless it is as long as that."""
-    errno, data = of.get_output(context, index, max(1, int(np.prod(shape)) * 8))
-    assert errno == 0, of.error
-    return np.frombuffer(data, DTYPES[tensor_type]).reshape(tuple(shape))

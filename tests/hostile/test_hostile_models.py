@@ -18,6 +18,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.backends.onnx_models import doubling, model_of, value
+from tests.backends.tflite_models import Op, T, packed, schema
+from tests.backends.tflite_models import doubling as tflite_doubling
+from tests.backends.tflite_models import model_of as tflite_model_of
 from tests.hostile.child import Canaries, run_case
 from tests.nn.pass_through import EPHEMERAL, PassThrough, module_of
 from wasinn_host.host import Host
@@ -31,7 +34,8 @@ MIB = 1 << 20
 @contextmanager
 def a_guest() -> Iterator[PassThrough]:
     """Of a host with all installed backends."""
-    with Host(backend_options={"onnx": {"threads": "1"}}) as host:
+    # One thread each: what broke its memory ends, where several may wait for one another.
+    with Host(backend_options={"onnx": {"threads": "1"}, "tflite": {"threads": "1"}}) as host:
         nn = PassThrough(host.open(module_of(EPHEMERAL, pages=1024)))
         yield nn
         # It is as well as before.
@@ -177,7 +181,26 @@ def tflite() -> None:
         models.append(
             struct.pack("<I4s", 40, b"TFL3") + table + struct.pack("<I", far) * 14 + bytes(64)
         )
+    real = tflite_doubling()
+    models += [real[: len(real) * part // 16] for part in range(1, 16)]
+    for root in (0, 2, 3, 26, len(real) - 4, len(real), 1 << 31):
+        models.append(struct.pack("<I", root) + real[4:])
     refuse_all([(model,) for model in models], TFLITE)
+
+
+def tflite_that_breaks_the_library() -> None:
+    """A model that passes the look, and writes past a tensor of another type in the computation."""
+    code = schema.BuiltinOperator.SOFTMAX
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    tensors = [T("x", (4, 1, 5, 50)), T("y", (4, 1, 5, 50), schema.TensorType.BOOL)]
+    model = packed(tflite_model_of(tensors, [0], [1], [Op(code, [0], [1], options)]))
+    with a_guest() as nn:
+        for _ in range(5):
+            nn.rewind()
+            context = nn.open(model, encoding=TFLITE)
+            assert nn.set_input(context, 1, (4, 1, 5, 50), bytes(4000)) == 0
+            assert nn.call("compute", context) in (0, RUNTIME_ERROR)
 
 
 # --- OpenVINO -------------------------------------------------------------------------------------
@@ -362,7 +385,7 @@ def onnx() -> None:
 
 def formats() -> None:
     """All of these in one process: each asks every backend, and importing those takes long."""
-    for models in (tflite, openvino, gguf, pickles, other_formats):
+    for models in (tflite, tflite_that_breaks_the_library, openvino, gguf, pickles, other_formats):
         print(models.__name__, file=sys.stderr, flush=True)
         models()
 
