@@ -107,7 +107,10 @@ class TinygradBackend(Backend):
         self._shapes = number_option(options, "shapes", 8, 1, 1024)
         try:
             self._tinygrad = importlib.import_module("tinygrad")
-            self._onnx = importlib.import_module("tinygrad.nn.onnx")
+            # It makes constants, which belong to no device, but would have tinygrad choose one:
+            # that opens each kind, writes to the environment, and fails where there is none.
+            with _working(self._kinds[0]):
+                self._onnx = importlib.import_module("tinygrad.nn.onnx")
         except ImportError as error:
             raise WasiNnError(
                 ErrorKind.UNSUPPORTED_OPERATION,

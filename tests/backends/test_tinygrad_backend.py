@@ -76,6 +76,45 @@ def test_a_device_that_is_not_there_says_why() -> None:
         TinygradBackend({"devices": "METAL"}).devices()
 
 
+class TestWithoutOpenCl:
+    """As on a machine that has no OpenCL: its loader looks for drivers where there are none."""
+
+    @staticmethod
+    def python(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if k != "DEV"}
+        environment |= {
+            "OCL_ICD_VENDORS": "/nonexistent",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        }
+        return subprocess.run(
+            [sys.executable, *words],
+            env=environment,
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def test_the_report_says_why(self) -> None:
+        code = (
+            "from wasinn_backends.tinygrad import TinygradBackend\n"
+            "from wasinn_host.nn import BackendRegistry\n"
+            "all = BackendRegistry(options={'tinygrad': {'devices': 'CL'}}, discover=False)\n"
+            "all.add('tinygrad', TinygradBackend)\n"
+            "print(all.report()[0].error)\n"
+        )
+        done = self.python("-c", code)
+        assert "): tinygrad finds no GPU (CL: " in done.stdout, done.stderr
+
+    def test_these_tests_skip(self) -> None:
+        words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "TestOnOpenCl")
+        done = self.python(*words, os.path.relpath(__file__))
+        assert done.returncode == 0, done.stdout
+        assert "no OpenCL here: unsupported_operation: tinygrad finds no GPU (CL: " in done.stdout
+        assert "passed" not in done.stdout
+
+
 @needs_opencl
 class TestOnOpenCl:
     @pytest.mark.slow
@@ -212,7 +251,9 @@ class TestOnOpenCl:
         )
         home = tmp_path / "home"
         home.mkdir()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG", "POCL"))}
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("XDG", "POCL", "DEV"))
+        }
         environment |= {
             "HOME": str(home),
             "WASINN_CACHE_DIR": str(tmp_path / "cache"),
