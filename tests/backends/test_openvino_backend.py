@@ -15,11 +15,11 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from tests.backends.compiled_guest import ask
 from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul, model_of, value
 from wasinn_backends.onnx import OnnxBackend
 from wasinn_backends.openvino import OpenVinoBackend, import_openvino
 from wasinn_backends.openvino_preflight import MAX_DEPTH
-from wasinn_host.host import Host
 from wasinn_host.nn import BackendRegistry, TensorType
 from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
@@ -31,7 +31,6 @@ Array = np.ndarray[Any, Any]
 ov = import_openvino()
 ops = ov.opset13
 
-PROBE = Path(__file__).parents[1] / "nn" / "guests" / "probe.wasm"
 RANDOM = np.random.default_rng(7)
 WEIGHT = RANDOM.standard_normal((5, 3)).astype(np.float32)
 
@@ -258,29 +257,6 @@ def test_no_telemetry(tmp_path: Path) -> None:
 
 
 def test_a_compiled_guest_asks_a_model(ir: tuple[bytes, bytes]) -> None:
-    host = Host()
-    try:
-        host.graphs.backends.add("openvino", OpenVinoBackend)
-        host.graphs.register("m", "openvino", Target.CPU, builders=ir)
-        with host.open(host.load(PROBE)) as guest:
-            arena, place = guest.call("arena"), guest.call("input")
-            assert isinstance(arena, int)
-            assert isinstance(place, int)
-            guest.memory.write(arena, b"m")
-            assert guest.call("load_by_name", arena, 1, arena + 8) == 0
-            graph = guest.memory.read_u32(arena + 8)
-            assert guest.call("init_execution_context", graph, arena) == 0
-            context = guest.memory.read_u32(arena)
-            x = np.arange(10, dtype=np.float32).reshape(2, 5)
-            dims, record, out = arena + 16, arena + 32, arena + 1024
-            guest.memory.write(dims, np.array(x.shape, "<u4").tobytes())
-            guest.memory.write(place, x.tobytes())
-            fields = np.array([dims, 2, 1, place, x.nbytes], "<u4")
-            guest.memory.write(record, fields.tobytes())
-            assert guest.call("set_input", context, 0, record) == 0
-            assert guest.call("compute", context) == 0
-            assert guest.call("get_output", context, 0, out, 24, arena) == 0
-            y = np.frombuffer(guest.memory.read(out, 24), np.float32).reshape(2, 3)
-            np.testing.assert_allclose(y, x @ WEIGHT, rtol=1e-5, atol=1e-6)
-    finally:
-        host.close()
+    x = np.arange(10, dtype=np.float32).reshape(2, 5)
+    y = ask(OpenVinoBackend, "openvino", ir, x, (2, 3))
+    np.testing.assert_allclose(y, x @ WEIGHT, rtol=1e-5, atol=1e-6)

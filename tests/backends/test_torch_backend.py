@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from tests.backends.compiled_guest import ask
 from tests.backends.onnx_models import DTYPES, matmul, output_array, set_array
 from tests.backends.torch_models import (
     PICKLE,
@@ -29,13 +30,11 @@ from tests.cli.command_line import SOURCES
 from tests.nn.fake_guest import Guest
 from wasinn_backends.torch import TorchBackend
 from wasinn_backends.torch_preflight import preflight
-from wasinn_host.host import Host
 from wasinn_host.nn import NnContext, Target, TensorType
 from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
 from wasinn_host.nn.plugin import TensorSpec
 
-PROBE = Path(__file__).parents[1] / "nn" / "guests" / "probe.wasm"
 RANDOM = np.random.default_rng(7)
 
 
@@ -414,30 +413,6 @@ class TestThreads:
 
 def test_a_compiled_guest_asks_a_model() -> None:
     weight = weight_of(4, 3)
-    host = Host()
-    try:
-        host.graphs.backends.add("torch", TorchBackend)
-        model = traced(linear(weight), torch.zeros(1, 4))
-        host.graphs.register("m", "pytorch", Target.CPU, builders=[model])
-        with host.open(host.load(PROBE)) as guest:
-            arena, place = guest.call("arena"), guest.call("input")
-            assert isinstance(arena, int)
-            assert isinstance(place, int)
-            guest.memory.write(arena, b"m")
-            assert guest.call("load_by_name", arena, 1, arena + 8) == 0
-            graph = guest.memory.read_u32(arena + 8)
-            assert guest.call("init_execution_context", graph, arena) == 0
-            context = guest.memory.read_u32(arena)
-            x = np.arange(8, dtype=np.float32).reshape(2, 4)
-            dims, record, out = arena + 16, arena + 32, arena + 1024
-            guest.memory.write(dims, np.array(x.shape, "<u4").tobytes())
-            guest.memory.write(place, x.tobytes())
-            fields = np.array([dims, 2, 1, place, x.nbytes], "<u4")
-            guest.memory.write(record, fields.tobytes())
-            assert guest.call("set_input", context, 0, record) == 0
-            assert guest.call("compute", context) == 0
-            assert guest.call("get_output", context, 0, out, 24, arena) == 0
-            y = np.frombuffer(guest.memory.read(out, 24), np.float32).reshape(2, 3)
-            np.testing.assert_allclose(y, x @ weight.numpy(), rtol=1e-5, atol=1e-6)
-    finally:
-        host.close()
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    y = ask(TorchBackend, "pytorch", (traced(linear(weight), torch.zeros(1, 4)),), x, (2, 3))
+    np.testing.assert_allclose(y, x @ weight.numpy(), rtol=1e-5, atol=1e-6)

@@ -12,11 +12,12 @@ import contextlib
 import os
 import select
 import threading
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from wasinn_host.nn.plugin import Cancellable
 
-__all__ = ["CancelWatch", "GuestInterrupt"]
+__all__ = ["CancelWatch", "GuestInterrupt", "cancel_all"]
 
 _REPEAT_S: Final = 0.02
 """A cancel that comes before the library has started is lost, so it is repeated at this pace."""
@@ -28,6 +29,19 @@ class GuestInterrupt(Protocol):
     def is_set(self) -> bool: ...
 
     def fileno(self) -> int: ...
+
+
+def cancel_all(contexts: Iterable[object]) -> None:
+    """Cancels those contexts that can be. A plugin's defect is logged: it must not take down the
+    thread that watches for other guests too."""
+    for context in contexts:
+        if isinstance(context, Cancellable):
+            try:
+                context.cancel()
+            except Exception:
+                import logging
+
+                logging.getLogger("wasinn.nn").exception("%r: cancel() failed", context)
 
 
 class CancelWatch:
@@ -69,13 +83,7 @@ class CancelWatch:
     def cancel_running(self) -> bool:
         """Cancels what runs; True when there was something."""
         running = list(self._running)
-        for context in running:
-            try:
-                context.cancel()
-            except Exception:  # a plugin's defect must not take the watching thread down
-                import logging
-
-                logging.getLogger("wasinn.nn").exception("%r: cancel() failed", context)
+        cancel_all(running)
         return bool(running)
 
     def disarm(self) -> None:

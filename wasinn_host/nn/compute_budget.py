@@ -6,16 +6,15 @@ those of the clock on the wall, of each computation: two at a time use up two in
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
-from wasinn_host.nn.cancel import GuestInterrupt
+from wasinn_host.nn.cancel import GuestInterrupt, cancel_all
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
-from wasinn_host.nn.plugin import Cancellable, ExecutionContext
+from wasinn_host.nn.plugin import ExecutionContext
 
 __all__ = ["ComputeBudget"]
 
@@ -134,16 +133,7 @@ class ComputeBudget:
                 self._count()
                 left_s = self._ends_at() - time.monotonic()
                 if left_s <= 0:
-                    _cancel(self._running)
+                    cancel_all(self._running)
                     left_s = _LOOK_S
                 self._wakes_at = time.monotonic() + left_s
                 self._changed.wait(None if left_s == math.inf else min(left_s, 3600.0))
-
-
-def _cancel(contexts: list[ExecutionContext]) -> None:
-    for context in contexts:
-        if isinstance(context, Cancellable):
-            try:
-                context.cancel()
-            except Exception:  # a plugin's defect must not end the guest's time-keeping
-                logging.getLogger("wasinn.nn").exception("%r: cancel() failed", context)

@@ -64,35 +64,20 @@ class Descriptions(GuestFunctions):
         """How many outputs a graph has."""
         return self._count(caller, self.context.outputs, graph, count_out)
 
-    def describe_input(
-        self,
-        caller: GuestCaller,
-        graph: int,
-        index: int,
-        record_out: int,
-        out_ptr: int,
-        out_max_bytes: int,
-        needed_out: int,
-    ) -> int:
-        """Writes what a graph says of an input, and how many bytes of the buffer that takes."""
-        of = self.context.inputs
-        place = (record_out, out_ptr, out_max_bytes, needed_out)
-        return self._describe(caller, of, "input", graph, index, place)
+    def describe_input(self, caller: GuestCaller, graph: int, index: int, *place: int) -> int:
+        """Writes what a graph says of an input, and how many bytes of the buffer that takes.
 
-    def describe_output(
-        self,
-        caller: GuestCaller,
-        graph: int,
-        index: int,
-        record_out: int,
-        out_ptr: int,
-        out_max_bytes: int,
-        needed_out: int,
-    ) -> int:
+        Args:
+            caller: the guest.
+            graph: a handle.
+            index: of the input.
+            place: where to write that, in the order of `parameters`.
+        """
+        return self._describe(caller, self.context.inputs, "input", graph, index, *place)
+
+    def describe_output(self, caller: GuestCaller, graph: int, index: int, *place: int) -> int:
         """Writes what a graph says of an output, as `describe_input`."""
-        of = self.context.outputs
-        place = (record_out, out_ptr, out_max_bytes, needed_out)
-        return self._describe(caller, of, "output", graph, index, place)
+        return self._describe(caller, self.context.outputs, "output", graph, index, *place)
 
     def _count(
         self,
@@ -114,9 +99,11 @@ class Descriptions(GuestFunctions):
         what: str,
         graph: int,
         index: int,
-        place: tuple[int, int, int, int],
+        record_out: int,
+        out_ptr: int,
+        out_max_bytes: int,
+        needed_out: int,
     ) -> int:
-        record_out, out_ptr, out_max_bytes, needed_out = place
         try:
             memory = require_memory(caller)
             all_specs = specs(graph)

@@ -3,7 +3,9 @@
 ``scripts/choose_sequences.py`` writes this list, in the order in which it joined them. A sequence's
 name is its parts' with ``+`` between them.
 
-Longer than other files: it is a list that nobody writes by hand.
+Longer than other files, and one list, because it is one result: the script chose all of them
+together, each after those above it had been joined, and writes them anew as a whole. A line's place
+is its rank, which parts by kind of opcode would lose; nobody writes a line by hand.
 """
 
 from __future__ import annotations
