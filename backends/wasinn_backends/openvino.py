@@ -1,7 +1,7 @@
-"""OpenVINO's own models and ONNX models, on the devices OpenVINO has. Not a converter.
+"""OpenVINO's own models, ONNX's and TensorFlow's, on OpenVINO's devices. Not a converter.
 
-Models from guests are looked through first: ONNX by `onnx_preflight`, OpenVINO's XML by
-`openvino_preflight`. OpenVINO is imported when the backend is made, not when this file is.
+Models are read by `openvino_reading`, which looks through those of guests first. OpenVINO is
+imported when the backend is made, not when this file is.
 
 An input is copied once, into the tensor that the infer request reads; outputs are read where
 OpenVINO put them. Requests of one compiled model compute at the same time.
@@ -19,6 +19,7 @@ import importlib
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -28,13 +29,11 @@ from wasinn_backends.common import (
     bytes_of,
     check_index,
     check_inputs_set,
-    check_one_part,
     number_option,
     output_at,
     uncarried,
 )
-from wasinn_backends.onnx_preflight import preflight as onnx_preflight
-from wasinn_backends.openvino_preflight import preflight as xml_preflight
+from wasinn_backends.openvino_reading import ENCODINGS, read
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
@@ -50,24 +49,27 @@ from wasinn_host.nn.plugin import (
     WasiNnError,
 )
 
-__all__ = ["OpenVinoBackend", "import_openvino"]
+__all__ = ["OpenVinoBackend", "import_openvino", "own_memory"]
 
 _TYPES: Final = {tensor_type.value: tensor_type for tensor_type in NUMPY_TYPES}
 """By OpenVINO's names, which are those of WASI-NN."""
 _TARGETS: Final = {"CPU": Target.CPU, "GPU": Target.GPU, "NPU": Target.TPU}
+_AUTO: Final = "auto"
+_MEMORY: Final = "GPU_DEVICE_TOTAL_MEM_SIZE"
 _HINTS: Final = ("LATENCY", "THROUGHPUT")
 _TELEMETRY: Final = "openvino_telemetry"
 _IMPORTING: Final = threading.Lock()
 
 
 class OpenVinoBackend(Backend):
-    """Everything that OpenVINO's ``Core.available_devices`` lists."""
+    """Everything that OpenVINO's ``Core.available_devices`` lists, and its choice among these."""
 
     api_version = 1
-    encodings = frozenset({"openvino", "onnx"})
+    encodings = ENCODINGS
     options: ClassVar[Mapping[str, str]] = {
         "threads": "CPU threads of one computation; 0, the default: OpenVINO chooses",
         "hint": "latency (the default) or throughput",
+        "cache_dir": "folder for compiled models of the host's own files; default: none is kept",
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -78,6 +80,7 @@ class OpenVinoBackend(Backend):
                 ErrorKind.INVALID_ARGUMENT,
                 f"option hint: expected latency or throughput, got {options['hint']!r}",
             )
+        self._cache_dir = _made(options.get("cache_dir", ""))
         self._ov: Any = import_openvino()
         self._core: Any = self._ov.Core()
         self._threads = threads
@@ -88,23 +91,39 @@ class OpenVinoBackend(Backend):
         for name in self._core.available_devices:
             target = _TARGETS.get(name.split(".")[0])
             if target is not None:
-                product = self._core.get_property(name, "FULL_DEVICE_NAME")
-                found.append(Device(name.lower().replace(".", ":"), target, f"OpenVINO, {product}"))
+                about = f"OpenVINO, {self._core.get_property(name, 'FULL_DEVICE_NAME')}"
+                memory = own_memory(self._core, name)
+                found.append(Device(name.lower().replace(".", ":"), target, about, memory))
+        if found:
+            # Last, and of a target that another one has: only who names it gets it.
+            among = ", ".join(device.id for device in found)
+            found.append(Device(_AUTO, found[0].target, f"OpenVINO's choice among {among}"))
         return tuple(found)
 
     def load(self, source: ModelSource, device: Device) -> Graph:
         try:
-            model = self._read(source)
-            config: dict[str, Any] = {"PERFORMANCE_HINT": self._hint}
-            if device.target is Target.CPU:
-                # Otherwise f32 models run in bf16 where the processor can, and differ.
-                config["INFERENCE_PRECISION_HINT"] = "f32"
-                if self._threads:
-                    config["INFERENCE_NUM_THREADS"] = self._threads
+            model = read(self._ov, self._core, source)
             name = device.id.upper().replace(":", ".")
+            config = self._config(device, source)
             return _Graph(self._ov, self._core.compile_model(model, name, config))
         except Exception as error:
             raise _mapped(error, ErrorKind.INVALID_ENCODING, "loading") from error
+
+    def _config(self, device: Device, source: ModelSource) -> dict[str, Any]:
+        config: dict[str, Any] = {"PERFORMANCE_HINT": self._hint}
+        # Otherwise f32 models run in bf16 where the processor can, and differ.
+        of_cpu: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if self._threads:
+            of_cpu["INFERENCE_NUM_THREADS"] = self._threads
+        if device.id == _AUTO:
+            config["DEVICE_PROPERTIES"] = {"CPU": of_cpu}
+        elif device.target is Target.CPU:
+            config.update(of_cpu)
+        # Compiled models are found by a number of 64 bits that is no secure hash: a guest could
+        # make a model that is found in place of another.
+        if self._cache_dir and source.is_trusted:
+            config["CACHE_DIR"] = self._cache_dir
+        return config
 
     def samples(self) -> Sequence[Sample]:
         x = np.array([[0.5, -1, 2], [3, 4, -5]], np.float32)
@@ -114,26 +133,6 @@ class OpenVinoBackend(Backend):
         )
         parts = (_MULTIPLYING.encode(), weight.tobytes())
         return (Sample("openvino", parts, (given,), (product,)),)
-
-    def _read(self, source: ModelSource) -> Any:
-        parts: Sequence[object] = source.paths or source.builders
-        if source.encoding == "onnx":
-            check_one_part(source, "an ONNX")
-        elif not 1 <= len(parts) <= 2:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT,
-                "an OpenVINO model has two parts, the XML and the weights, or the XML alone where "
-                f"there are no weights; got {len(parts)}",
-            )
-        if source.is_trusted:
-            return self._core.read_model(*(str(path) for path in source.paths))
-        if source.encoding == "onnx":
-            onnx_preflight(source.builders[0])
-            return self._core.read_model(source.builders[0])
-        xml, weights = (*source.builders, b"")[:2]
-        xml_preflight(xml, len(weights))
-        held = np.frombuffer(weights, np.uint8) if weights else np.zeros(0, np.uint8)
-        return self._core.read_model(xml, self._ov.Tensor(held.copy()))
 
 
 class _Graph(Graph):
@@ -235,6 +234,29 @@ def import_openvino() -> Any:
         finally:
             if is_ours:
                 del sys.modules[_TELEMETRY]
+
+
+def own_memory(core: Any, name: str) -> int | None:
+    """Bytes of memory that a device has for itself; None where it has none or does not say."""
+    if _MEMORY not in core.get_property(name, "SUPPORTED_PROPERTIES"):
+        return None
+    if "INTEGRATED" in str(core.get_property(name, "DEVICE_TYPE")):
+        return None  # it shares the CPU's
+    return int(core.get_property(name, _MEMORY)) or None
+
+
+def _made(folder: str) -> str:
+    """The option ``cache_dir``, as a folder that is there; empty for none."""
+    if folder:
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"option cache_dir: expected a folder that is there or can be made, "
+                f"got {folder!r}: {error.strerror}",
+            ) from error
+    return folder
 
 
 def _spec(port: Any) -> TensorSpec:

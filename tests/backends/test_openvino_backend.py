@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,57 +16,31 @@ from onnx import helper
 
 from tests.backends.compiled_guest import ask
 from tests.backends.onnx_models import DTYPES, ONNX_TYPES, doubling, matmul, model_of, value
+from tests.backends.openvino_models import (
+    WEIGHT,
+    backend_graph,
+    ops,
+    ov,
+    run,
+    save_ir,
+    tensor_of,
+)
 from wasinn_backends.onnx import OnnxBackend
-from wasinn_backends.openvino import OpenVinoBackend, import_openvino
+from wasinn_backends.openvino import OpenVinoBackend
 from wasinn_backends.openvino_preflight import MAX_DEPTH
 from wasinn_host.nn import BackendRegistry, TensorType
 from wasinn_host.nn.conformance import Outcome, check_backend
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
-from wasinn_host.nn.plugin import ExecutionContext, Graph, ModelSource, Target, Tensor
+from wasinn_host.nn.plugin import ModelSource, Target
 from wasinn_host.nn.routing import DeviceRule
 
-Array = np.ndarray[Any, Any]
-# Not by an import statement, which would report to OpenVINO's maker.
-ov = import_openvino()
-ops = ov.opset13
-
 RANDOM = np.random.default_rng(7)
-WEIGHT = RANDOM.standard_normal((5, 3)).astype(np.float32)
 
 
 def test_the_conformance_kit() -> None:
     results = list(check_backend("wasinn_backends.openvino:OpenVinoBackend"))
     assert [(r.name, r.why) for r in results if r.outcome is Outcome.FAILED] == []
     assert sum(r.outcome is Outcome.PASSED for r in results) >= 16
-
-
-def backend_graph(encoding: str, *parts: bytes, **options: str) -> Graph:
-    backend = OpenVinoBackend(options or {"threads": "1"})
-    cpu = next(d for d in backend.devices() if d.target is Target.CPU)
-    return backend.load(ModelSource(encoding, parts), cpu)
-
-
-def tensor_of(array: Array) -> Tensor:
-    kind = next(t for t, dtype in DTYPES.items() if np.dtype(dtype) == array.dtype)
-    flat = np.ascontiguousarray(array).reshape(-1)
-    return Tensor(kind, array.shape, flat.view(np.uint8).data)
-
-
-def run(context: ExecutionContext, *inputs: Array) -> Array:
-    for index, array in enumerate(inputs):
-        context.set_input(index, tensor_of(array))
-    context.compute()
-    out = context.get_output(0)
-    return np.frombuffer(out.data, DTYPES[out.type]).reshape(out.shape).copy()
-
-
-def save_ir(folder: Path) -> Path:
-    """y = x @ WEIGHT as OpenVINO's own two files; the XML's path."""
-    x = ops.parameter([-1, 5], np.float32, name="x")
-    model = ov.Model([ops.matmul(x, ops.constant(WEIGHT), False, False)], [x], "test")
-    path = folder / "m.xml"
-    ov.serialize(model, path, folder / "m.bin")
-    return path
 
 
 @pytest.fixture

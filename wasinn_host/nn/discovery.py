@@ -9,7 +9,7 @@ Order in which plugins are asked for an encoding (the first that offers encoding
 0. the one that the user's rules name for encoding and target, or else for the target, and then no
    other, on the device that the rule names;
 1. the one that the user's routes name for the encoding, and then no other;
-2. the plugin that has the encoding's name;
+2. the plugin that has the encoding's name, or another word for it (`_NAMED`);
 3. those of our own distribution, by name;
 4. all others, by name, then distribution.
 
@@ -50,6 +50,8 @@ __all__ = [
 
 ENTRY_POINT_GROUP: Final = "wasinn.backends"
 _OWN_DISTRIBUTION: Final = "wasinn-host"
+_NAMED: Final = {"pytorch": "torch", "tensorflowlite": "tflite"}
+"""Encodings whose plugin goes by another word for them."""
 REPORT_PATIENCE_S: Final = 20.0
 """For a plugin that somebody else wrote, in a list of all. PyTorch takes 3 s on a slow machine."""
 
@@ -376,10 +378,11 @@ class BackendRegistry:
         plugins = self._all()
         if route is not None:
             return [p for p in plugins if p.report.name == route]
+        named = (encoding, _NAMED.get(encoding))
         return sorted(
             plugins,
             key=lambda p: (
-                p.report.name != encoding,
+                p.report.name not in named,
                 p.report.distribution not in ("", _OWN_DISTRIBUTION),
                 p.report.name,
                 p.report.distribution,

@@ -34,7 +34,7 @@ class DeviceRule:
 
     @classmethod
     def parse(cls, text: str) -> DeviceRule:
-        """Reads ``[ENCODING:]TARGET=BACKEND[:DEVICE]``, for example ``gpu=openvino:GPU.1``.
+        """Reads ``[ENCODING:]TARGET=BACKEND[:DEVICE]``, for example ``gpu=openvino:gpu:1``.
 
         Raises:
             UsageError: says which part is wrong.
@@ -45,7 +45,7 @@ class DeviceRule:
         if not equals or not backend or given.endswith(":") or (colon and not encoding):
             raise UsageError(
                 f"device {text!r}: expected [ENCODING:]TARGET=BACKEND[:DEVICE], "
-                "for example gpu=onnx or onnx:cpu=openvino:CPU"
+                "for example gpu=onnx or onnx:cpu=openvino:cpu"
             )
         target = TARGET_WORDS.get(word)
         if target is None:
