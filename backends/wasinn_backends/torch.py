@@ -17,7 +17,7 @@ import importlib
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from wasinn_backends.common import (
@@ -56,6 +56,8 @@ _TYPE_NAMES: Final[Mapping[TensorType, str]] = {
     TensorType.I32: "int32",
     TensorType.I64: "int64",
 }
+_HERE: Final = r"wasinn_backends\.torch\Z"
+"""Where Python finds what operators of TorchScript warn of, since `_called` calls them."""
 _ANY: Final = "Tensor"
 """The native type of what TorchScript leaves open."""
 
@@ -80,6 +82,9 @@ class TorchBackend(Backend):
                 ErrorKind.UNSUPPORTED_OPERATION,
                 f"PyTorch can not be imported ({error}); install wasinn-host[torch]",
             ) from error
+        # A guest chooses what operators warn of, with as many texts as there are shapes: that would
+        # fill the host's stderr and memory, or end the computation where warnings are errors.
+        warnings.filterwarnings("ignore", module=_HERE)
         # Both count for the whole process.
         if threads:
             self._torch.set_num_threads(threads)
@@ -137,9 +142,11 @@ class _TorchGraph(Graph):
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         *,
+        call: Callable[[Any, tuple[Any, ...]], Any],
         writes_inputs: bool,
         writes_state: bool,
     ) -> None:
+        self.call = call
         self.torch = torch
         self.device = device
         self.writes_inputs = writes_inputs
@@ -218,7 +225,8 @@ class _TorchContext(ExecutionContext):
                 # Outputs that share memory with inputs or weights would change with them.
                 shared = graph.kept | {t.untyped_storage().data_ptr() for t in given}
                 self._results = [
-                    self._steady(value, shared) for value in _flat(self._module(*given))
+                    self._steady(value, shared)
+                    for value in _flat(graph.call(self._module, tuple(given)))
                 ]
         except Exception as error:
             raise _mapped(graph.torch, error, "computing") from error
@@ -258,6 +266,23 @@ def _bytes_of(torch: Any, tensor: Any) -> memoryview:
     return data
 
 
+def _called(module: Any, given: tuple[Any, ...]) -> Any:
+    """What a TorchScript module gives, with its hooks, as calling it does.
+
+    Not by calling it: warnings count as those of the Python code that called an operator, which
+    has to be this file and not PyTorch's.
+    """
+    for hook in module._forward_pre_hooks.values():
+        replaced = hook(module, given)
+        if replaced is not None:
+            given = replaced if isinstance(replaced, tuple) else (replaced,)
+    result = module.forward(*given)
+    for hook in module._forward_hooks.values():
+        replaced = hook(module, given, result)
+        result = result if replaced is None else replaced
+    return result
+
+
 def _scripted(torch: Any, module: Any, device: str) -> _TorchGraph:
     """A graph of a TorchScript module, with what its ``forward`` says about itself."""
     if not hasattr(module, "forward"):
@@ -295,6 +320,7 @@ def _scripted(torch: Any, module: Any, device: str) -> _TorchGraph:
         tuple(TensorSpec(f"output_{i}", None, None, _ANY) for i in range(len(kinds)))
         if is_fixed
         else (),
+        call=_called,
         writes_inputs=any(aliases.has_writers(value) for value in given),
         writes_state=any(
             node.kind() == "prim::SetAttr"
@@ -342,6 +368,7 @@ def _exported(torch: Any, file: io.BytesIO, device: str) -> _TorchGraph:
         program.module(),
         device,
         *specs,
+        call=lambda module, given: module(*given),
         writes_inputs=bool(signature.user_inputs_to_mutate),
         writes_state=bool(signature.buffers_to_mutate),
     )

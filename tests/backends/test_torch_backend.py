@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tests.backends.torch_models import (
     changed,
     linear,
     script,
+    scripted,
     torch_graphs,
     torch_guest,
     traced,
@@ -196,6 +198,64 @@ class TestErrors:
         assert set_array(guest, context, 0, np.ones((2, 3), np.float32)) == 0
         guest.compute(context)
         assert capfd.readouterr() == ("", "")
+
+
+RESIZING = """
+import numpy as np
+from tests.backends.onnx_models import set_array
+from tests.backends.torch_models import script, torch_guest
+guest = torch_guest()
+context = guest.open(script("torch.add(x, x, alpha=1, out=torch.zeros([1]))"))
+for size in (3, 4, 5):
+    assert set_array(guest, context, 0, np.ones(size, np.float32)) == 0
+    assert guest.compute(context) == 0, guest.error()
+"""
+
+
+class TestWarnings:
+    @pytest.mark.parametrize("how", ["default", "error"])
+    def test_what_operators_warn_of_is_not_told(self, how: str) -> None:
+        """PyTorch warns of this resizing, with the sizes in the text."""
+        done = subprocess.run(
+            [sys.executable, "-W", how, "-c", RESIZING],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={"PYTHONPATH": ":".join(SOURCES)},
+            timeout=100,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_scripts_that_warn_are_refused(self) -> None:
+        class Warning(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                warnings.warn("noise", stacklevel=1)
+                return x
+
+        model = scripted(Warning())
+        assert "the word warn in their code" in refusal(model).message
+
+    def test_hooks_run_as_in_pytorch(self) -> None:
+        class Doubling(torch.nn.Module):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return x + x
+
+        def before(self: Doubling, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            return (given[0] + 1,)
+
+        def after(self: Doubling, given: tuple[torch.Tensor], y: torch.Tensor) -> torch.Tensor:
+            return y * 10 + given[0]
+
+        module = Doubling()
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after)
+        guest = torch_guest()
+        context = guest.open(scripted(module))
+        x = np.array([1, 2], np.float32)
+        assert set_array(guest, context, 0, x) == 0, guest.error()
+        assert guest.compute(context) == 0, guest.error()
+        np.testing.assert_array_equal(output_array(guest, context), [42, 63])
 
 
 class TestHostileArchives:

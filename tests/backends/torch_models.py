@@ -60,6 +60,16 @@ def traced(module: torch.nn.Module, *examples: torch.Tensor) -> bytes:
     return file.getvalue()
 
 
+def scripted(module: torch.nn.Module) -> bytes:
+    """A module as a TorchScript archive of its code, not of what it did with an example."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        jit: Any = torch.jit
+        jit.save(jit.script(module.eval()), file)
+    return file.getvalue()
+
+
 def linear(weight: torch.Tensor) -> torch.nn.Module:
     """y = x @ weight."""
     module = torch.nn.Linear(weight.shape[0], weight.shape[1], bias=False)
