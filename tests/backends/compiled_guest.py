@@ -9,6 +9,7 @@ import numpy as np
 
 from wasinn_host.host import Host
 from wasinn_host.nn.plugin import Backend, Target
+from wasinn_host.nn.routing import DeviceRule
 
 PROBE = Path(__file__).parents[1] / "nn" / "guests" / "probe.wasm"
 
@@ -30,7 +31,7 @@ def ask(
         shape: of output 0, which is float32 too.
     """
     y = np.empty(shape, np.float32)
-    host = Host()
+    host = Host(device_rules=[DeviceRule.parse("cpu=tested")])
     try:
         host.graphs.backends.add("tested", backend)
         host.graphs.register("m", encoding, Target.CPU, builders=model)

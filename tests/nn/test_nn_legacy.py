@@ -33,7 +33,7 @@ def host() -> Iterator[Host]:
         made.backends.add("onnx", OnnxBackend)
         made.backends.add("null", NullBackend)
         made.backends.add("quantised", QuantisedBackend)
-        made.graphs.register("levels", "tensorflowlite", Target.CPU, builders=[b"m"])
+        made.graphs.register("levels", "quantised", Target.CPU, builders=[b"m"])
         made.graphs.register("echo", "null", Target.CPU, builders=[b""])
         made.graphs.register("broken", "null", Target.CPU, builders=[b'{"fault": "compute"}'])
         yield made

@@ -78,7 +78,7 @@ class Quantised(Graph):
 
 class QuantisedBackend(Backend):
     api_version = 1
-    encodings = frozenset({"tensorflowlite"})
+    encodings = frozenset({"tensorflowlite", "quantised"})
 
     def devices(self) -> Sequence[Device]:
         return (Device("cpu", Target.CPU, "this one"),)
