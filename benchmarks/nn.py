@@ -75,6 +75,26 @@ def _openvino(model: Path, threads: int) -> Callable[[], object]:
     return lambda: request.infer(feeds)
 
 
+def _tflite(model: Path, threads: int) -> Callable[[], object]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model), num_threads=threads)
+    numbers = {each["name"]: each["index"] for each in interpreter.get_input_details()}
+    output = interpreter.get_output_details()[0]["index"]
+    feeds = _feeds()
+    for name, array in feeds.items():
+        interpreter.resize_tensor_input(numbers[name], array.shape)
+    interpreter.allocate_tensors()
+
+    def run() -> object:
+        for name, array in feeds.items():
+            interpreter.set_tensor(numbers[name], array)
+        interpreter.invoke()
+        return interpreter.get_tensor(output)
+
+    return run
+
+
 def _torch(model: Path, threads: int) -> Callable[[], object]:
     import torch
 
@@ -92,6 +112,7 @@ def _torch(model: Path, threads: int) -> Callable[[], object]:
 _LIBRARIES = {
     "onnx": _Library("minilm", "onnx", _onnx),
     "openvino": _Library("minilm", "onnx", _openvino),
+    "tflite": _Library("minilm:tflite", "tensorflowlite", _tflite),
     "torch": _Library("minilm:torchscript", "pytorch", _torch),
 }
 

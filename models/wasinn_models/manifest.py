@@ -45,8 +45,28 @@ FILE_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}")
 
 PRECISIONS = ("float32", "int8")
 
-# What a built model can be, to the encoding a backend is asked with and the file's ending.
-FORMS = {"onnx": ("onnx", ".onnx"), "torchscript": ("pytorch", ".pt")}
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a built model can be.
+
+    Attributes:
+        encoding: what a backend is asked with.
+        endings: of the names of its files, in the backend's order.
+        words: what people call such a model, with its article.
+    """
+
+    encoding: str
+    endings: tuple[str, ...]
+    words: str
+
+
+FORMS = {
+    "onnx": Form("onnx", (".onnx",), "an ONNX model"),
+    "openvino": Form("openvino", (".xml", ".bin"), "an OpenVINO model"),
+    "tflite": Form("tensorflowlite", (".tflite",), "a TFLite model"),
+    "torchscript": Form("pytorch", (".pt",), "a TorchScript model"),
+}
 HEADS = ("embedding", "pooled", "classification")
 
 # Nothing that is described here is larger; a size beyond it is a mistake.
@@ -154,7 +174,7 @@ class Variant:
         precision: of a built one: ``float32`` or ``int8``.
         keep_float: patterns of the dense layers that an int8 build leaves in float32.
         files: names of the files that make up one that is not built, in the backend's order.
-        form: of a built one: ``onnx`` or ``torchscript``, which is float32 only.
+        form: of a built one: one of `FORMS`; all but ``onnx`` are float32 only.
     """
 
     name: str

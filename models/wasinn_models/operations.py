@@ -13,6 +13,7 @@ from pathlib import Path
 from wasinn_models.atomic import sha256_of, store_errors
 from wasinn_models.errors import ChecksumMismatch, ManifestError
 from wasinn_models.manifest import (
+    FORMS,
     HEADS,
     Build,
     Manifest,
@@ -248,7 +249,7 @@ def _form(names: Sequence[str], head: str | None) -> tuple[tuple[Variant, ...], 
     variants = (
         Variant("float32", head, "float32"),
         Variant("int8", head, "int8"),
-        Variant("torchscript", head, "float32", form="torchscript"),
+        *(Variant(form, head, "float32", form=form) for form in FORMS if form != "onnx"),
     )
     return variants, Build("config.json", weights[0])
 

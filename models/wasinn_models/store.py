@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from wasinn_models.atomic import (
@@ -278,7 +278,7 @@ class ModelStore:
             repair: remove damaged files, so that they are fetched or built again when needed.
 
         Returns:
-            One row per file of the manifest and per variant that is built.
+            One row per file of the manifest and per file that is built.
         """
         manifest = self.catalogue.manifest(name)
         with self.locked(name):
@@ -286,12 +286,9 @@ class ModelStore:
             rows = [
                 self._checked(name, f"files/{file.name}", file.sha256) for file in manifest.files
             ]
-            for variant in manifest.variants:
-                if variant.built:
-                    known = record.files.get(_built_name(variant))
-                    rows.append(
-                        self._checked(name, _built_name(variant), known.sha256 if known else None)
-                    )
+            for built in (file for variant in manifest.variants for file in _built_names(variant)):
+                known = record.files.get(built)
+                rows.append(self._checked(name, built, known.sha256 if known else None))
             if repair:
                 for row in rows:
                     if row.status == "damaged":
@@ -336,13 +333,13 @@ class ModelStore:
                 return False
             if not known.is_untouched(folder / "files" / file.name):
                 return False
-        if not variant.built:
-            return True
-        name = _built_name(variant)
-        known = record.files.get(name)
-        if known is None or not known.is_untouched(folder / name):
-            return False
-        return known.key == build_key(manifest, variant)
+        for name in _built_names(variant):
+            known = record.files.get(name)
+            if known is None or not known.is_untouched(folder / name):
+                return False
+            if known.key != build_key(manifest, variant):
+                return False
+        return True
 
     def _has(self, manifest: Manifest, file: ManifestFile, record: Record) -> bool:
         """Whether a file is in place with the right bytes.
@@ -387,33 +384,44 @@ class ModelStore:
             ChecksumMismatch: it is there, and damaged.
         """
         assert manifest.build is not None
-        record, name = self.record(manifest.name), _built_name(variant)
-        path, key = self.folder(manifest.name) / name, build_key(manifest, variant)
-        known = record.files.get(name)
-        if known and not force and os.path.lexists(path):
-            if not known.is_untouched(path):
-                got = self._hashed(manifest.name, name)
-                if got != known.sha256:
-                    raise self._damaged(manifest.name, name, known.sha256, got)
-                record.files[name] = stored_file(path, got, known.key, known.tools)
-                record.save()
-            if known.key == key:
-                return
+        record, names = self.record(manifest.name), _built_names(variant)
+        folder, key = self.folder(manifest.name), build_key(manifest, variant)
+        if not force and all(self._is_built(manifest.name, n, key, record) for n in names):
+            return
         self.notice(f"building {manifest.name}:{variant.name}")
         config, weights = self._build_inputs(manifest.name, manifest.build)
         build_bert(
             config,
             weights,
-            path,
+            folder / names[0],
             head=str(variant.head),
             precision=str(variant.precision),
             keep_float=variant.keep_float,
             seed=manifest.build.seed or 0,
             form=variant.form,
         )
-        with store_errors(path):
-            record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
+        for name in names:
+            path = folder / name
+            with store_errors(path):
+                record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
         record.save()
+
+    def _is_built(self, model: str, name: str, key: str, record: Record) -> bool:
+        """Whether a built file is there, whole, and of this key.
+
+        Raises:
+            ChecksumMismatch: it is there, and damaged.
+        """
+        path, known = self.folder(model) / name, record.files.get(name)
+        if known is None or not os.path.lexists(path):
+            return False
+        if not known.is_untouched(path):
+            got = self._hashed(model, name)
+            if got != known.sha256:
+                raise self._damaged(model, name, known.sha256, got)
+            record.files[name] = stored_file(path, got, known.key, known.tools)
+            record.save()
+        return known.key == key
 
     def _build_inputs(self, model: str, build: Build) -> tuple[BertConfig | Path, Path | None]:
         """The configuration, or its file, and the file of the weights."""
@@ -424,22 +432,22 @@ class ModelStore:
 
     def _resolved(self, manifest: Manifest, variant: Variant) -> ResolvedModel:
         folder = self.folder(manifest.name)
-        names: Sequence[str] = [f"files/{name}" for name in variant.files]
-        if variant.built:
-            names = [_built_name(variant)]
+        names = _built_names(variant) or [f"files/{name}" for name in variant.files]
         return ResolvedModel(
             name=manifest.name,
             variant=variant.name,
-            encoding=FORMS[variant.form][0] if variant.built else manifest.encoding,
+            encoding=FORMS[variant.form].encoding if variant.built else manifest.encoding,
             paths=tuple(folder / name for name in names),
             directory=self.files_folder(manifest.name),
             manifest=manifest,
         )
 
 
-def _built_name(variant: Variant) -> str:
-    """Where a built variant is, below its model's folder."""
-    return f"built/{variant.name}{FORMS[variant.form][1]}"
+def _built_names(variant: Variant) -> list[str]:
+    """Where the files of a built variant are, below its model's folder; none of another one."""
+    if not variant.built:
+        return []
+    return [f"built/{variant.name}{ending}" for ending in FORMS[variant.form].endings]
 
 
 def build_key(manifest: Manifest, variant: Variant) -> str:

@@ -6,8 +6,9 @@ import hashlib
 import importlib.metadata
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from wasinn_models.atomic import TEMPORARY_PREFIX, store_errors, write_whole
 from wasinn_models.bert.config import BertConfig
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from wasinn_models.bert.weights import Weights
 
 __all__ = ["build_bert", "builder_digest", "tool_versions"]
+
+_PACKAGES: Final = (
+    *("numpy", "onnx", "onnxruntime", "safetensors"),
+    *("ai-edge-litert", "flatbuffers", "openvino", "torch"),
+)
 
 
 def build_bert(
@@ -31,7 +37,7 @@ def build_bert(
     seed: int = 0,
     form: str = "onnx",
 ) -> Path:
-    """Builds a model of a BERT-style encoder, in ONNX or TorchScript.
+    """Builds a model of a BERT-style encoder, in ONNX, OpenVINO, TFLite or TorchScript.
 
     Inputs ``input_ids``, ``attention_mask``, ``token_type_ids``: int64 [batch, sequence], both
     free; a sequence longer than the configuration's ``max_position_embeddings`` makes the run fail,
@@ -41,25 +47,26 @@ def build_bert(
     - ``pooled``: ``sentence_embedding`` float32 [batch, hidden], mean over tokens, length 1
     - ``classification``: ``logits`` float32 [batch, labels]; the property ``labels`` names them
 
-    TorchScript has the same output, without its name. A model is one file, which ONNX limits to
-    2 GiB; there is no external data.
+    The other forms have the same inputs and output, TorchScript without their names. A model is one
+    file, which ONNX and TFLite limit to 2 GiB, and of OpenVINO two; there is no external data.
 
     Args:
         config: the encoder's shape, or the path of its ``config.json``.
         weights: a safetensors file; None draws random weights.
-        output: where the model is written, whole or not at all.
+        output: where the model is written, whole or not at all; its ending is free but for
+            OpenVINO, of which this is the ``.xml``, and the weights go beside it as ``.bin``.
         head: one of the three above.
         precision: ``float32``, or ``int8`` (dynamic quantisation of ONNX Runtime).
         keep_float: patterns of dense layers that int8 leaves in float32.
         seed: of random weights.
-        form: ``onnx``, or ``torchscript`` (float32 only).
+        form: ``onnx``, or (float32 only) ``openvino``, ``tflite`` or ``torchscript``.
 
     Returns:
         ``output``.
 
     Raises:
         BuildError: configuration and weights do not fit, or the model is too large.
-        MissingExtra: onnx, safetensors, for int8 onnxruntime or for TorchScript torch is not
+        MissingExtra: onnx, safetensors, for int8 onnxruntime, or what writes the form is not
             installed.
         StoreFull: there is no room for the model; nothing stays behind.
         StoreError: it can not be written.
@@ -72,8 +79,10 @@ def build_bert(
         raise BuildError(f"keep_float: expected none for {precision}, it is for int8 only")
     if form not in FORMS:
         raise BuildError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
-    if form == "torchscript" and precision != "float32":
-        raise BuildError(f"form torchscript: expected precision float32, got {precision!r}")
+    if form != "onnx" and precision != "float32":
+        raise BuildError(f"form {form}: expected precision float32, got {precision!r}")
+    if form == "openvino" and output.suffix != ".xml":
+        raise BuildError(f"form openvino: expected an output that ends in .xml, got {output.name}")
     shape = config if isinstance(config, BertConfig) else BertConfig.from_file(config)
     if head == "classification" and not shape.labels:
         raise BuildError("head classification: expected labels (id2label) in the configuration")
@@ -85,11 +94,18 @@ def build_bert(
     else:
         tensors = read_weights(weights, shape, head)
     if form == "torchscript":
-        content = _torchscript(shape, tensors, head)
+        contents = [_torchscript(shape, tensors, head)]
+    elif form == "tflite":
+        contents = [_tflite(shape, tensors, head)]
     else:
-        content = _onnx(shape, tensors, head, precision, keep_float, output)
-    with write_whole(output, len(content)) as file:
-        file.write(content)
+        contents = [_onnx(shape, tensors, head, precision, keep_float, output)]
+    if form == "openvino":
+        contents = _openvino(contents[0], shape.max_position_embeddings, output)
+    # The file that is asked for comes last: it is there when the others are.
+    paths = [output, *(output.with_suffix(ending) for ending in FORMS[form].endings[1:])]
+    for path, content in reversed(list(zip(paths, contents, strict=True))):
+        with write_whole(path, len(content)) as file:
+            file.write(content)
     return output
 
 
@@ -117,13 +133,39 @@ def _onnx(
 
 def _torchscript(shape: BertConfig, tensors: Weights, head: str) -> bytes:
     """The bytes of the TorchScript archive."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("torch", "a TorchScript model") from error
+    _require("torch", "torch", "torchscript")
     from wasinn_models.bert.torchscript import bert_torchscript
 
     return bert_torchscript(shape, tensors, head)
+
+
+def _tflite(shape: BertConfig, tensors: Weights, head: str) -> bytes:
+    """The bytes of the TFLite model."""
+    _require("ai_edge_litert", "ai-edge-litert", "tflite")
+    from wasinn_models.bert.tflite import bert_tflite
+
+    return bert_tflite(shape, tensors, head)
+
+
+def _openvino(onnx: bytes, most_tokens: int, output: Path) -> list[bytes]:
+    """The bytes of OpenVINO's two files; ``output`` says where there is room for them."""
+    _require("openvino", "openvino", "openvino")
+    from wasinn_models.bert.openvino import of_onnx
+
+    with store_errors(output, len(onnx)):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=output.parent) as scratch:
+            return of_onnx(onnx, most_tokens, Path(scratch))
+
+
+def _require(module: str, package: str, form: str) -> None:
+    """Looks whether a form's package is there, without importing it.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    if find_spec(module) is None:
+        raise MissingExtra(package, FORMS[form].words)
 
 
 def builder_digest() -> str:
@@ -137,7 +179,7 @@ def builder_digest() -> str:
 def tool_versions() -> str:
     """The packages that a build uses with their versions, for people to read."""
     found = []
-    for package in ("numpy", "onnx", "onnxruntime", "safetensors", "torch"):
+    for package in _PACKAGES:
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
