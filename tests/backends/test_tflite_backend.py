@@ -26,6 +26,7 @@ from tests.backends.tflite_models import (
     model_of,
     output_array,
     packed,
+    quantised_doubling,
     schema,
     set_array,
 )
@@ -157,18 +158,9 @@ def test_types_that_wasi_nn_lacks_say_so() -> None:
         context.get_output(0)
 
 
-def quantised(element: int = INT8, scale: float = 0.5, zero_point: int = 3) -> bytes:
-    """y = x + x in bytes."""
-    tensors = [
-        T("x", (-1,), element, scale=scale, zero_point=zero_point),
-        T("y", (-1,), element, scale=2 * scale, zero_point=zero_point),
-    ]
-    return packed(model_of(tensors, [0], [1], [add([0, 0], 1)]))
-
-
 @pytest.mark.parametrize(("element", "dtype"), [(INT8, "i1"), (NATIVE[TensorType.U8], "u1")])
 def test_quantised_models_say_what_their_bytes_stand_for(element: int, dtype: str) -> None:
-    graph = loaded(quantised(element))
+    graph = loaded(quantised_doubling(element, 0.5, 3))
     for spec, scale in ((graph.inputs[0], 0.5), (graph.outputs[0], 1.0)):
         assert spec.type is TensorType.U8
         assert spec.native_type == np.dtype(dtype).name

@@ -125,6 +125,15 @@ def doubling(element: int = schema.TensorType.FLOAT32, shape: Sequence[int] = (-
     return packed(model_of(tensors, [0], [1], [add([0, 0], 1)]))
 
 
+def quantised_doubling(element: int, scale: float, zero_point: int) -> bytes:
+    """y = x + x in bytes; y has twice the scale of x, so that the bytes are the same."""
+    tensors = [
+        T("x", (-1,), element, scale=scale, zero_point=zero_point),
+        T("y", (-1,), element, scale=2 * scale, zero_point=zero_point),
+    ]
+    return packed(model_of(tensors, [0], [1], [add([0, 0], 1)]))
+
+
 def guest(options: Mapping[str, str] | None = None, pages: int = 64) -> Guest:
     """A guest of a fresh registry with this backend alone."""
     backends = BackendRegistry(

@@ -13,11 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.backends.onnx_models import doubling, matmul
+from tests.backends.tflite_models import INT8, NATIVE, quantised_doubling
 from tests.nn.test_nn_quantized import QuantisedBackend
 from wasinn_backends.null import NullBackend
 from wasinn_backends.onnx import OnnxBackend
+from wasinn_backends.tflite import TfliteBackend
 from wasinn_host.host import Guest, Host
-from wasinn_host.nn import NnLimits, Target
+from wasinn_host.nn import NnLimits, Target, TensorType
 from wasinn_host.nn.numbering import OLD_TENSOR_TYPES
 from wasinn_runtime import LinkError
 
@@ -34,6 +36,10 @@ def host() -> Iterator[Host]:
         made.backends.add("null", NullBackend)
         made.backends.add("quantised", QuantisedBackend)
         made.graphs.register("levels", "quantised", Target.CPU, builders=[b"m"])
+        made.backends.add("tflite", TfliteBackend)
+        for name, element in (("int8", INT8), ("uint8", NATIVE[TensorType.U8])):
+            model = quantised_doubling(element, 0.5, -3 if name == "int8" else 125)
+            made.graphs.register(name, "tensorflowlite", Target.CPU, builders=[model])
         made.graphs.register("echo", "null", Target.CPU, builders=[b""])
         made.graphs.register("broken", "null", Target.CPU, builders=[b'{"fault": "compute"}'])
         yield made
@@ -125,6 +131,18 @@ def test_a_quantised_model_takes_and_gives_floats(guest: Guest) -> None:
     errno, elements, seen = _get_output(guest, context, 4)
     assert (errno, elements) == (0, 4)
     assert struct.unpack("<4f", seen) == (1.5, -2.0, 0.5, 63.5)
+
+
+@pytest.mark.parametrize("name", [b"int8", b"uint8"])
+def test_a_quantised_tflite_model_takes_and_gives_floats(guest: Guest, name: bytes) -> None:
+    context = _named(guest, name)
+    # Halves from -62.5 to 65 go in, whole numbers from -125 to 130 come out.
+    given = struct.pack("<4f", 1.5, -2.0, 10.2, 1e9)
+    assert _set_input(guest, context, 1, [4], given) == 0
+    assert _number(guest, "compute", context) == 0
+    errno, elements, seen = _get_output(guest, context, 4)
+    assert (errno, elements) == (0, 4)
+    assert struct.unpack("<4f", seen) == (3.0, -4.0, 20.0, 130.0)
 
 
 def test_every_error_number(guest: Guest) -> None:
