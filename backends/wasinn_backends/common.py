@@ -113,7 +113,7 @@ def check_index(specs: Sequence[TensorSpec], index: int) -> None:
 
 
 def check_inputs_set(specs: Sequence[TensorSpec], given: Sequence[object | None]) -> None:
-    """Refuses to compute before every input is set.
+    """Refuses to compute before every input is set that must be.
 
     Args:
         specs: the inputs,
@@ -122,13 +122,13 @@ def check_inputs_set(specs: Sequence[TensorSpec], given: Sequence[object | None]
     Raises:
         WasiNnError: ``invalid_argument``; it names those that are missing.
     """
-    if all(value is not None for value in given):
-        return
-    missing = (
+    missing = [
         f"{index} ({spec.name})"
         for index, (spec, value) in enumerate(zip(specs, given, strict=True))
-        if value is None
-    )
+        if value is None and not spec.is_optional
+    ]
+    if not missing:
+        return
     raise WasiNnError(ErrorKind.INVALID_ARGUMENT, f"compute: not set: input {', '.join(missing)}")
 
 

@@ -131,6 +131,7 @@ class TensorSpec:
             sign, which WASI-NN has no type for, may travel as ``u8``; this is ``int8`` then.
         quantization: of a tensor of integers that stand for other numbers, the same for all of
             them; None where the elements are what they say.
+        is_optional: of an input that need not be set. They come after those that must be.
     """
 
     name: str
@@ -138,6 +139,7 @@ class TensorSpec:
     shape: tuple[int | None, ...] | None
     native_type: str = ""
     quantization: Quantization | None = None
+    is_optional: bool = False
 
     def check(self, tensor: Tensor, index: int) -> None:
         """Refuses a tensor that does not fit, before any library sees it.

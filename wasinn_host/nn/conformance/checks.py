@@ -78,10 +78,13 @@ def specs(subject: Subject) -> None:
                     raise CheckFailed(f"{name}: expected a tuple of TensorSpec, got {found!r}")
                 if found != getattr(graph, name):
                     raise CheckFailed(f"{name}: not the same when asked twice")
-                if found and len(found) != len(tensors):
+                least = sum(not spec.is_optional for spec in found)
+                if found and not least <= len(tensors) <= len(found):
                     raise CheckFailed(
                         f"{name}: the graph says {len(found)}, the sample has {len(tensors)}"
                     )
+                if any(spec.is_optional for spec in found[:least]):
+                    raise CheckFailed(f"{name}: an optional one comes before one that is not")
                 for spec, tensor in zip(found, tensors, strict=False):
                     # Formats that leave types open say none; then the results tell.
                     if spec.type not in (None, tensor.type):
@@ -181,7 +184,7 @@ def order(subject: Subject) -> None:
             refused("get_output before compute", lambda: context.get_output(0), _ARGUMENT)
             if inputs:
                 refused("compute before set_input", context.compute, _ARGUMENT)
-            if len(inputs) > 1 and graph.inputs:
+            if sum(not spec.is_optional for spec in graph.inputs) == len(inputs) > 1:
                 set_inputs(context, inputs[:-1])
                 refused("compute with an input missing", context.compute, _ARGUMENT)
                 refused("get_output after that", lambda: context.get_output(0), _ARGUMENT)
@@ -193,9 +196,10 @@ def wrong_index(subject: Subject) -> None:
     """Inputs and outputs that are not there are invalid_argument, and change nothing."""
     for case in subject.cases():
         inputs, count = case.sample.inputs, len(case.sample.outputs)
-        with subject.fresh(case) as context:
+        with subject.graph(case) as graph, subject.context(graph) as context:
             set_inputs(context, inputs)
-            for index in (len(inputs), 2**31, 2**32 - 1) if not subject.takes_all else (2**32 - 1,):
+            first = max(len(inputs), len(graph.inputs))
+            for index in (first, 2**31, 2**32 - 1) if not subject.takes_all else (2**32 - 1,):
                 tensor = inputs[0] if inputs else Tensor(TensorType.U8, (1,), memoryview(b"\0"))
                 refused(f"set_input({index})", _setter(context, index, tensor), _ARGUMENT)
             context.compute()

@@ -119,7 +119,8 @@ class Subject:
         encoding, parts = model
         case = _Case(Sample(encoding, parts, (), ()), self.devices[0])
         with self.graph(case) as graph, self.context(graph) as context:
-            inputs = tuple(map(_made_up, range(len(graph.inputs)), graph.inputs))
+            needed = [spec for spec in graph.inputs if not spec.is_optional]
+            inputs = tuple(map(_made_up, range(len(needed)), needed))
             outputs = computed(context, inputs, len(graph.outputs))
         return Sample(encoding, parts, inputs, tuple(outputs), _REPEATABLE)
 

@@ -526,6 +526,7 @@ def _spec(told: Mapping[str, Any]) -> TensorSpec:
         None if told["shape"] is None else tuple(told["shape"]),
         str(told["native_type"]),
         Quantization(**quantization) if quantization else None,
+        bool(told["is_optional"]),
     )
 
 
