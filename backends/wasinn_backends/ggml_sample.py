@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from wasinn_backends.llama_library import BUILD
 from wasinn_host.nn.plugin import Sample, Tensor, TensorType
 
-__all__ = ["gguf", "spelling_model", "spelling_sample"]
+__all__ = ["gguf", "spelling_metadata", "spelling_model", "spelling_sample"]
 
 _ALIGNMENT: Final = 32
 _U32, _I32, _F32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
 _NORMAL, _UNKNOWN, _CONTROL, _BYTE = 1, 2, 3, 6
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz"
+_TOKENS: Final = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *_LETTERS]
 _WIDTH: Final = 64
 """Elements of an embedding. That of one token times that of another is at most half of this."""
 
@@ -82,23 +83,10 @@ def _signs(number: int) -> list[int]:
     return [1 if draw.random() < 0.5 else -1 for _ in range(_WIDTH)]
 
 
-def spelling_model(context: int = 128) -> bytes:
-    """The model, trained for so many tokens, as a llama in GGUF."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_LETTERS]
-    first = tokens.index("a")
-    embedding = np.array([_signs(max(token, first - 1)) for token in range(len(tokens))], "<f4")
-    output = np.zeros_like(embedding)
-    output[first] = embedding[0]
-    output[first + 1 :] = embedding[first:-1]
-    output[2] = embedding[-1]
+def spelling_metadata(context: int) -> dict[str, Value]:
+    """What the model says of itself: a llama trained for so many tokens, and its vocabulary."""
     kinds = [_UNKNOWN, _CONTROL, _CONTROL, *[_BYTE] * 256, *[_NORMAL] * len(_LETTERS)]
-    square, one = np.zeros((_WIDTH, _WIDTH), "<f4"), np.ones(_WIDTH, "<f4")
-    weights = {"token_embd.weight": embedding, "output_norm.weight": one, "output.weight": output}
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
-        weights[f"blk.0.{name}.weight"] = square
-    for name in ("attn_norm", "ffn_norm"):
-        weights[f"blk.0.{name}.weight"] = one
-    metadata: dict[str, Value] = {
+    return {
         "general.architecture": "llama",
         "llama.context_length": context,
         "llama.embedding_length": _WIDTH,
@@ -108,10 +96,10 @@ def spelling_model(context: int = 128) -> bytes:
         "llama.attention.head_count_kv": 2,
         "llama.attention.layer_norm_rms_epsilon": 1e-5,
         "llama.rope.dimension_count": _WIDTH // 2,
-        "llama.vocab_size": len(tokens),
+        "llama.vocab_size": len(_TOKENS),
         "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [0.0] * len(tokens),
+        "tokenizer.ggml.tokens": _TOKENS,
+        "tokenizer.ggml.scores": [0.0] * len(_TOKENS),
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
@@ -119,7 +107,23 @@ def spelling_model(context: int = 128) -> bytes:
         "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.add_space_prefix": False,
     }
-    return gguf(metadata, weights)
+
+
+def spelling_model(context: int = 128) -> bytes:
+    """The model, in GGUF."""
+    first = _TOKENS.index("a")
+    embedding = np.array([_signs(max(token, first - 1)) for token in range(len(_TOKENS))], "<f4")
+    output = np.zeros_like(embedding)
+    output[first] = embedding[0]
+    output[first + 1 :] = embedding[first:-1]
+    output[2] = embedding[-1]
+    square, one = np.zeros((_WIDTH, _WIDTH), "<f4"), np.ones(_WIDTH, "<f4")
+    weights = {"token_embd.weight": embedding, "output_norm.weight": one, "output.weight": output}
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        weights[f"blk.0.{name}.weight"] = square
+    for name in ("attn_norm", "ffn_norm"):
+        weights[f"blk.0.{name}.weight"] = one
+    return gguf(spelling_metadata(context), weights)
 
 
 def spelling_sample() -> Sample:

@@ -196,7 +196,7 @@ def test_module_without_a_start(wasinn: Wasinn) -> None:
         ("a:onnx:cpuu:" + HELLO, ["unknown target 'cpuu'", "cpu"]),
         ("a:onnx:tpu:" + HELLO, ["no device for target tpu", "cpu"]),
         ("a:onnx:cpu:" + HELLO, ["--nn-preload", "ONNX Runtime"]),
-        ("a:ggml:cpu:" + HELLO, ["no backend for encoding ggml"]),
+        ("a:ggml:cpu:" + HELLO, ["--nn-preload", "llama.cpp, while loading"]),
         ("a:tensorflow:cpu:" + HELLO, ["--nn-preload", "OpenVINO, while loading"]),
         ("a:autodetect:cpu:" + HELLO, ["autodetect"]),
         ("minilmm", ["no model 'minilmm'", "did you mean minilm?"]),

@@ -89,7 +89,7 @@ def graphs() -> Iterator[GraphRegistry]:
     Waiting.ends.clear()
     backends = BackendRegistry(discover=False)
     backends.add("waiting", WaitingBackend)
-    backends.add("letters", StreamingBackend)
+    backends.add("ggml", StreamingBackend)
     made = GraphRegistry(backends)
     yield made
     made.close()

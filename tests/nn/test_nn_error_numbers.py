@@ -96,7 +96,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     ) as made:
         made.backends.add("onnx", OnnxBackend)
         made.backends.add("null", NullBackend)
-        made.backends.add("letters", StreamingBackend)
+        made.backends.add("ggml", StreamingBackend)
         made.backends.add("single", _OneAtATime)
         made.graphs.register("speller", "ggml", Target.CPU, builders=[b"GGUF"])
         made.graphs.register("single", "single", Target.CPU, builders=[MODEL])

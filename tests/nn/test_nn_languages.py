@@ -29,7 +29,7 @@ COUNT = 6
 def _host(mode: str) -> Iterator[Host]:
     with Host(Config(mode=mode), backend_options={"onnx": {"threads": "1"}}) as host:
         host.backends.add("onnx", OnnxBackend)
-        host.backends.add("letters", StreamingBackend)
+        host.backends.add("ggml", StreamingBackend)
         host.graphs.register("speller", "ggml", Target.CPU, builders=[b"GGUF"])
         yield host
 

@@ -176,7 +176,7 @@ def test_encodings_that_differ_between_hosts_look_at_the_bytes(guest: Guest, enc
     assert _number(guest, "load", arena, encoding, 0, arena) == 0
     guest.memory.write(arena, struct.pack("<IIII", arena + 8, 1, arena + 16, 4) + b"GGUF")
     assert _number(guest, "load", arena, encoding, 0, arena) == 2
-    assert "no backend for encoding ggml" in str(guest.last_nn_error)
+    assert "not a usable GGUF model" in str(guest.last_nn_error)
 
 
 def test_sizes_that_reach_beyond_memory(guest: Guest) -> None:

@@ -38,7 +38,7 @@ class IsolatedStreaming(IsolatedBackend):
 
 
 def _register(host: Host, is_isolated: bool) -> None:
-    host.backends.add("letters", IsolatedStreaming if is_isolated else StreamingBackend)
+    host.backends.add("ggml", IsolatedStreaming if is_isolated else StreamingBackend)
     host.backends.add("null", NullBackend)
     host.graphs.register("speller", "ggml", Target.CPU, builders=[b"GGUF"])
     host.graphs.register("echo", "null", Target.CPU, builders=[b""])
@@ -134,7 +134,7 @@ def test_wrong_handles(null_graphs: GraphRegistry, name: str) -> None:
 def graphs() -> Iterator[GraphRegistry]:
     StreamingBackend.configs.clear()
     backends = BackendRegistry(discover=False)
-    backends.add("letters", StreamingBackend)
+    backends.add("ggml", StreamingBackend)
     made = GraphRegistry(backends)
     made.register("speller", "ggml", Target.CPU, builders=[b"GGUF"])
     yield made
