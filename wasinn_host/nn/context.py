@@ -197,16 +197,18 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
-            size = tensor.data.nbytes
-            before = entry.input_bytes.get(index, 0)
-            self._take_tensor_bytes(size - before)
+            if entry.is_closed:
+                raise _gone(handle)
+            more = tensor.data.nbytes - entry.input_bytes.get(index, 0)
+            if more:
+                self._take_tensor_bytes(more)
             try:
                 entry.context.set_input(index, tensor)
             except BaseException as error:
-                self._return_tensor_bytes(size - before)
+                self._return_tensor_bytes(more)
                 _reraise(error, entry.shared, "set_input")
-            entry.input_bytes[index] = size
+            if more:
+                entry.input_bytes[index] = tensor.data.nbytes
 
     def compute(self, handle: int, interrupt: GuestInterrupt | None = None) -> None:
         """Runs a context's graph, until it is done or the guest is interrupted.
@@ -220,7 +222,8 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             self._run(entry, entry.context.compute, "compute", interrupt)
 
     def compute_single(self, handle: int, interrupt: GuestInterrupt | None = None) -> None:
@@ -232,7 +235,8 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             self._run(entry, _streaming(entry).compute_single, "compute_single", interrupt)
 
     def fini_single(self, handle: int) -> None:
@@ -243,7 +247,8 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             streaming = _streaming(entry)
             with _backend_errors(entry.shared, "fini_single"):
                 streaming.fini_single()
@@ -256,7 +261,8 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             with _backend_errors(entry.shared, "get_output"):
                 tensor = entry.context.get_output(index)
             return Tensor(tensor.type, tensor.shape, memoryview(bytes(tensor.data)))
@@ -278,14 +284,16 @@ class NnContext:
         """
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             return _copy(entry, entry.context.get_output, index, out, "get_output")
 
     def copy_output_single(self, handle: int, index: int, out: memoryview) -> int:
         """Copies the last piece of an output into the guest's buffer, as `copy_output`."""
         entry = self._contexts.get(handle)
         with entry.lock:
-            self._require_open(entry, handle)
+            if entry.is_closed:
+                raise _gone(handle)
             get = _streaming(entry).get_output_single
             return _copy(entry, get, index, out, "get_output_single")
 
@@ -394,13 +402,6 @@ class NnContext:
             finally:
                 _release(entry.shared)
 
-    def _require_open(self, entry: _Entry, handle: int) -> None:
-        """Another thread may have given the context back while this one waited for its turn."""
-        if entry.is_closed:
-            raise WasiNnError(
-                ErrorKind.INVALID_ARGUMENT, f"{handle:#x} is stale: that context was given back"
-            )
-
     def _return_model_bytes(self, size: int) -> None:
         with self._budget_lock:
             self._model_bytes -= size
@@ -430,6 +431,13 @@ class NnContext:
             with self._budget_lock:
                 watch = self._watches.setdefault(id(interrupt), CancelWatch(interrupt))
         return watch
+
+
+def _gone(handle: int) -> WasiNnError:
+    """Another thread gave the context back while this one waited for its turn."""
+    return WasiNnError(
+        ErrorKind.INVALID_ARGUMENT, f"{handle:#x} is stale: that context was given back"
+    )
 
 
 def _streaming(entry: _Entry) -> Streaming:

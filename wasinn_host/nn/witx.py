@@ -194,20 +194,20 @@ class WasiEphemeralNn(Codec):
     ) -> int:
         try:
             memory = require_memory(caller)
-            memory.read(written_out, 4)
+            needed = memory.view(written_out, 4)  # before the work, as in `load`
             out = memory.view(out_ptr, out_max_bytes)
             try:
                 written = copy(context, index, out)
             except OutputTooSmall as error:
-                memory.write_u32(written_out, min(error.needed, 0xFFFF_FFFF))
+                needed[:] = min(error.needed, 0xFFFF_FFFF).to_bytes(4, "little")
                 return self._fail(error)
-            memory.write_u32(written_out, written)
+            needed[:] = written.to_bytes(4, "little")
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
         return 0
 
     def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
-        dims_ptr, rank, code, data_ptr, size = _TENSOR.unpack(memory.read(ptr, 20))
+        dims_ptr, rank, code, data_ptr, size = _TENSOR.unpack(memory.view(ptr, 20))
         shape = self._shape(memory, dims_ptr, rank)
         data = memory.view(data_ptr, size)
         if code < len(self._types):
