@@ -30,7 +30,7 @@ from wasinn_backends.ggml_preflight import preflight
 from wasinn_backends.ggml_run import Model, Run
 from wasinn_backends.ggml_sample import spelling_sample
 from wasinn_backends.ggml_settings import Settings
-from wasinn_backends.llama_library import BUILD, Llama, library
+from wasinn_backends.llama_library import BUILD, library
 from wasinn_host.nn.plugin import (
     Backend,
     Device,
@@ -71,11 +71,13 @@ class GgmlBackend(Backend):
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads of one computation; 0, the default: one per processor",
         "ctx_size": "tokens of prompt and answer where the guest does not say; default: 4096",
+        "cache_mib": "most memory for what one context keeps of its tokens; default: 4096",
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
         self._threads = number_option(options, "threads", 0, 0, 1024) or (os.cpu_count() or 1)
         self._ctx_size = number_option(options, "ctx_size", 4096, 1, 1 << 24)
+        self._cache_bytes = number_option(options, "cache_mib", 4096, 1, 1 << 24) << 20
         self._llama = library()
 
     def devices(self) -> Sequence[Device]:
@@ -96,15 +98,14 @@ class GgmlBackend(Backend):
         if not source.is_trusted:
             preflight(source.builders[0])
         with _path_of(source) as path:
-            model = self._loaded(path, device)
-        graph = _GgmlGraph(self._llama, model, settings, self._threads, self._ctx_size)
-        if self._llama.c.llama_model_has_encoder(model):
-            graph.close()
+            pointer = self._loaded(path, device)
+        model = Model(self._llama, pointer, self._threads, self._ctx_size, self._cache_bytes)
+        if self._llama.c.llama_model_has_encoder(pointer):
             raise WasiNnError(
                 ErrorKind.UNSUPPORTED_OPERATION,
                 "models with an encoder are not there; expected one that continues a text",
             )
-        return graph
+        return _GgmlGraph(model, settings)
 
     def samples(self) -> Sequence[Sample]:
         return (spelling_sample(),)
@@ -131,10 +132,8 @@ class GgmlBackend(Backend):
 class _GgmlGraph(Graph):
     """A model. Contexts hold on to it: it is freed with the last of them."""
 
-    def __init__(
-        self, llama: Llama, model: int, settings: Settings, threads: int, ctx_size: int
-    ) -> None:
-        self._model: Model | None = Model(llama, model, threads, ctx_size)
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self._model: Model | None = model
         self._settings = settings
 
     @property

@@ -13,6 +13,9 @@ __all__ = ["Model", "Run"]
 
 _PENALISED_TOKENS: Final = 64
 _ABORTED: Final = 2
+_AT_ONCE: Final = 512
+_EMBEDDED_AT_ONCE: Final = 8192
+"""Tokens. What is computed at once takes memory by their number times the context's."""
 _KEPT: Final = ("ctx_size", "batch_size", "threads", "embedding")
 """Settings that a context of llama.cpp is made with."""
 
@@ -20,9 +23,12 @@ _KEPT: Final = ("ctx_size", "batch_size", "threads", "embedding")
 class Model:
     """A model of llama.cpp, freed when nobody refers to it."""
 
-    def __init__(self, llama: Llama, model: int, threads: int, ctx_size: int) -> None:
+    def __init__(
+        self, llama: Llama, model: int, threads: int, ctx_size: int, cache_bytes: int
+    ) -> None:
         self.llama = llama
         self.pointer = model
+        self.cache_bytes = cache_bytes
         self.vocabulary = llama.c.llama_model_get_vocab(model)
         self.threads = threads
         trained = llama.c.llama_model_n_ctx_train(model)
@@ -31,6 +37,25 @@ class Model:
 
     def __del__(self) -> None:
         self.llama.c.llama_model_free(self.pointer)
+
+    def bytes_per_token(self) -> int:
+        """What a context keeps of each token: keys and values of all layers, in two bytes each."""
+        c, pointer = self.llama.c, self.pointer
+        heads = max(c.llama_model_n_head(pointer), 1)
+        plain = c.llama_model_n_embd(pointer) // heads
+        kind = self._said_of("general.architecture")
+        sizes = sum(
+            int(self._said_of(f"{kind}.attention.{part}_length") or plain)
+            for part in ("key", "value")
+        )
+        shared: int = c.llama_model_n_head_kv(pointer)
+        return int(2 * c.llama_model_n_layer(pointer) * shared * sizes)
+
+    def _said_of(self, key: str) -> str:
+        """A value of the model's metadata as a text; empty for none."""
+        room = ctypes.create_string_buffer(64)
+        size = self.llama.c.llama_model_meta_val_str(self.pointer, key.encode(), room, 64)
+        return room.value.decode("utf-8", "replace") if size > 0 else ""
 
     def tokens(self, text: bytes) -> Any:
         """A prompt's tokens, as an array in C; what marks a text's start is added."""
@@ -73,12 +98,21 @@ class Run:
                 f"metadata ctx-size: the model was made for {model.most_tokens} tokens, "
                 f"got {self.size}",
             )
+        needed = self.size * model.bytes_per_token()
+        if needed > model.cache_bytes:
+            raise WasiNnError(
+                ErrorKind.TOO_LARGE,
+                f"metadata ctx-size: {self.size} tokens take {needed} bytes, more than the "
+                f"{model.cache_bytes} of the option cache_mib",
+            )
         parameters = self._c.llama_context_default_params()
         parameters.n_ctx = self.size
-        parameters.n_batch = parameters.n_ubatch = min(settings.batch_size, self.size)
+        parameters.n_batch = min(settings.batch_size, self.size)
+        parameters.n_ubatch = min(parameters.n_batch, _AT_ONCE)
         parameters.n_threads = parameters.n_threads_batch = settings.threads or model.threads
         parameters.embeddings = settings.embedding
-        if settings.embedding:
+        if settings.embedding:  # which is of what is computed at once
+            self.size = min(self.size, _EMBEDDED_AT_ONCE)
             parameters.n_batch = parameters.n_ubatch = self.size
         model.llama.forget()
         self._context = self._c.llama_init_from_model(model.pointer, parameters) or 0
