@@ -13,7 +13,6 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import threading
-from collections import deque
 from ctypes import POINTER, c_bool, c_char_p, c_float, c_int, c_int32, c_size_t, c_uint32, c_void_p
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +26,7 @@ BUILD: Final = 11549
 """llama.cpp's own number of what that release has built in."""
 
 _ERROR_LEVEL: Final = 4
+_MOST_LINES: Final = 20
 
 _Tokens = POINTER(c_int32)
 
@@ -170,7 +170,7 @@ class Llama:
         for name, (result, *arguments) in _FUNCTIONS.items():
             function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
-        self._said: deque[tuple[int, str]] = deque(maxlen=20)
+        self._heard = threading.local()
         self._log = _LogCallback(self._listen)  # kept: the library calls it until the end
         self.c.llama_log_set(ctypes.cast(self._log, c_void_p), None)
         self._check_layout()
@@ -181,20 +181,17 @@ class Llama:
         self.commit = c_char_p.in_dll(self.c, "LLAMA_COMMIT").value or b""
 
     def _listen(self, level: int, text: bytes | None, _: object) -> None:
-        if level >= _ERROR_LEVEL and text:
-            line = " ".join(text.decode("utf-8", "replace").split())
-            self._said.append((threading.get_ident(), line))
+        lines = getattr(self._heard, "lines", None)  # None in threads of the library's own
+        if level >= _ERROR_LEVEL and text and lines is not None and len(lines) < _MOST_LINES:
+            lines.append(" ".join(text.decode("utf-8", "replace").split()))
 
     def forget(self) -> None:
         """Drops what the library said to this thread."""
-        mine = threading.get_ident()
-        for entry in [entry for entry in self._said if entry[0] == mine]:
-            self._said.remove(entry)
+        self._heard.lines = []
 
     def said(self) -> str:
         """What the library called an error, in this thread since `forget`."""
-        mine = threading.get_ident()
-        return "; ".join(line for who, line in self._said if who == mine)[:400]
+        return "; ".join(self._heard.lines)[:400]
 
     def _check_layout(self) -> None:
         model, context = self.c.llama_model_default_params(), self.c.llama_context_default_params()
