@@ -82,7 +82,7 @@ _TENSOR_VARIANTS, _TENSOR_EXTERNAL = 9, 10
 _QUANTIZATION_SCALE, _QUANTIZATION_ZERO_POINT, _QUANTIZATION_DIMENSION = 2, 3, 6
 _QUANTIZATION_DETAILS_TYPE = 4
 _OPERATOR_CODE, _OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _OPERATOR_INTERMEDIATES = 0, 1, 2, 8
-_OPERATOR_OPTIONS_TYPE, _OPERATOR_OPTIONS = 3, 4
+_OPERATOR_OPTIONS_TYPE, _OPERATOR_OPTIONS, _OPERATOR_OPTIONS_2 = 3, 4, 12
 _OPTIONS_GRAPHS, _OPTIONS_COUNT = (0, 1), 0
 _OPERATOR_LARGE_OPTIONS = 9
 _SIGNATURE_MAPS, _SIGNATURE_GRAPH, _MAP_TENSOR = (0, 1), 4, 1
@@ -112,15 +112,16 @@ class _Table:
         vtable = at - _number(data, "<i", at)
         self._data = data
         self._at = at
-        self._vtable = vtable
-        self._size = _number(data, "<H", vtable)
+        size, own_bytes = _number(data, "<H", vtable), _number(data, "<H", vtable + 2)
+        if size < 4 or size % 2 or own_bytes < 4 or at + own_bytes > len(data):
+            raise IndexError(at)
+        self._fields = struct.unpack_from(f"<{size // 2 - 2}H", data, vtable + 4)
+        if max(self._fields, default=0) >= own_bytes:  # also of fields that are not read here
+            raise IndexError(at)
 
     def _place(self, field: int) -> int:
         """Where a field lies; 0 for one that is not there."""
-        slot = 4 + 2 * field
-        if slot + 2 > self._size:
-            return 0
-        offset = _number(self._data, "<H", self._vtable + slot)
+        offset: int = self._fields[field] if field < len(self._fields) else 0
         return self._at + offset if offset else 0
 
     def has(self, field: int) -> bool:
@@ -321,6 +322,8 @@ class _Subgraph:
             self._given.add(number)
         if code not in MOVING and (bare := self._bare.intersection((*inputs, *outputs))):
             raise _not_tflite(f"{what} computes with tensor {min(bare)}, which has no scale")
+        for field in (_OPERATOR_OPTIONS, _OPERATOR_OPTIONS_2):
+            operator.table(field)  # whole, whatever is in it
         if code in OPTIONS_WITH_GRAPHS:
             options = _options(operator, OPTIONS_WITH_GRAPHS[code], what)
             self.calls += [options.number(field) for field in _OPTIONS_GRAPHS]
