@@ -59,6 +59,8 @@ _OUTPUTS: Final = (
 _GPU_TYPES: Final = (1, 2)
 """ggml's numbers of a GPU with memory of its own, and without."""
 _ALL_LAYERS: Final = 1 << 20
+_LONGEST_TOKEN: Final = 64
+"""Bytes that a token of a long prompt may have in the mean; those of texts have three to five."""
 
 
 class GgmlBackend(Backend):
@@ -186,6 +188,13 @@ class _GgmlContext(ExecutionContext):
         if index == 1:
             self._settings = self._of_graph.updated(data)
             return
+        most = self._model.most_tokens * _LONGEST_TOKEN
+        if len(data) > most:  # before the tokenizer, which is made for prompts
+            raise WasiNnError(
+                ErrorKind.PROMPT_TOO_LONG,
+                f"the prompt has {len(data)} bytes, expected at most {most} for a model of "
+                f"{self._model.most_tokens} tokens",
+            )
         try:
             data.decode()
         except UnicodeDecodeError as error:

@@ -220,6 +220,13 @@ def test_prompts_are_utf_8(context: ExecutionContext, prompt: bytes) -> None:
     assert raised.value.kind is ErrorKind.INVALID_ARGUMENT
 
 
+def test_a_prompt_that_can_not_fit_is_not_looked_at(context: ExecutionContext) -> None:
+    put(context, b"a" * 8192)
+    with pytest.raises(WasiNnError, match="the prompt has 8193 bytes, expected at most 8192") as r:
+        put(context, b"a" * 8193)
+    assert r.value.kind is ErrorKind.PROMPT_TOO_LONG
+
+
 def test_prompts_of_all_kinds(context: ExecutionContext) -> None:
     put(context, b"")
     with pytest.raises(WasiNnError, match="it has no tokens"):
