@@ -5,6 +5,7 @@ For the backends of this folder; the interface for all plugins is `wasinn_host.n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,7 @@ __all__ = [
     "doubling_sample",
     "number_option",
     "output_at",
+    "processors",
     "uncarried",
 ]
 
@@ -154,6 +156,14 @@ def output_at(outputs: Sequence[_Output] | None, index: int, names: Sequence[str
             f"output {index}: the model has {len(outputs)} outputs{listed}",
         )
     return outputs[index]
+
+
+def processors() -> int:
+    """How many this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
 
 
 def uncarried(output: str, native: str) -> WasiNnError:

@@ -25,6 +25,7 @@ from wasinn_backends.common import (
     check_one_part,
     number_option,
     output_at,
+    processors,
 )
 from wasinn_backends.ggml_preflight import preflight
 from wasinn_backends.ggml_run import Model, Run
@@ -59,6 +60,7 @@ _OUTPUTS: Final = (
 _GPU_TYPES: Final = (1, 2)
 """ggml's numbers of a GPU with memory of its own, and without."""
 _ALL_LAYERS: Final = 1 << 20
+_MOST_TOKENS: Final = 1 << 24
 _LONGEST_TOKEN: Final = 64
 """Bytes that a token of a long prompt may have in the mean; those of texts have three to five."""
 
@@ -77,7 +79,7 @@ class GgmlBackend(Backend):
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        self._threads = number_option(options, "threads", 0, 0, 1024) or (os.cpu_count() or 1)
+        self._threads = number_option(options, "threads", 0, 0, 1024) or processors()
         self._ctx_size = number_option(options, "ctx_size", 4096, 1, 1 << 24)
         self._cache_bytes = number_option(options, "cache_mib", 4096, 1, 1 << 24) << 20
         self._llama = library()
@@ -162,6 +164,7 @@ class _Answer:
         self.piece: bytes | None = None
         self.tokens = 0
         self.unread: int | None = None
+        self.is_ended = False
 
 
 class _GgmlContext(ExecutionContext):
@@ -188,7 +191,7 @@ class _GgmlContext(ExecutionContext):
         if index == 1:
             self._settings = self._of_graph.updated(data)
             return
-        most = self._model.most_tokens * _LONGEST_TOKEN
+        most = min(self._model.most_tokens, _MOST_TOKENS) * _LONGEST_TOKEN
         if len(data) > most:  # before the tokenizer, which is made for prompts
             raise WasiNnError(
                 ErrorKind.PROMPT_TOO_LONG,
@@ -250,9 +253,8 @@ class _GgmlContext(ExecutionContext):
     def get_output(self, index: int) -> Tensor:
         if index == 1 and self._prompt is not None:
             return _bytes_tensor(self._metadata())
-        if self._output is None or index != 0:
-            output_at(None if self._output is None else _OUTPUTS, index, ("text", "metadata"))
-        return _bytes_tensor(self._output or b"")
+        texts = None if self._output is None else (self._output, b"")
+        return _bytes_tensor(output_at(texts, index, ("text", "metadata")))
 
     def cancel(self) -> None:
         self._abort[0] = b"\1"
@@ -301,7 +303,7 @@ class _GgmlContext(ExecutionContext):
         assert run is not None
         if 0 <= settings.n_predict <= answer.tokens:
             return False
-        if any(answer.text.endswith(text.encode()) for text in settings.reverse_prompts):
+        if answer.is_ended or answer.text.endswith(settings.reverse_prompts or (b"\0\0",)):
             return False
         if answer.unread is not None:
             if run.used >= run.size:
@@ -313,6 +315,7 @@ class _GgmlContext(ExecutionContext):
             answer.unread = None
         token = run.next()
         if self._model.is_end(token):
+            answer.is_ended = True
             return False
         answer.unread = token
         answer.tokens += 1
@@ -339,6 +342,7 @@ def _path_of(source: ModelSource) -> Iterator[bytes]:
     with _unnamed() as file:
         file.write(source.builders[0])
         file.flush()
+        file.seek(0)
         yield f"/dev/fd/{file.fileno()}".encode()
 
 

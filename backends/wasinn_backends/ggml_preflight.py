@@ -17,6 +17,7 @@ Source: the description of GGUF in ggml's documents; ggml's table of types.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Final
 
 from wasinn_host.nn.plugin import ErrorKind, WasiNnError
@@ -66,7 +67,16 @@ _SCALARS: Final = dict(zip((0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12), "BbHhIifBQqd", 
 """The form of each type of number, in the words of ``struct``."""
 _STRING, _ARRAY = 8, 9
 
-_Value = int | float | str | list[int | float | str]
+
+@dataclass(frozen=True, slots=True)
+class _Array:
+    """What is kept of an array: its elements' type, and how many there are."""
+
+    kind: int
+    count: int
+
+
+_Value = int | float | str | _Array
 
 _SIZES: Final = {
     "context_length": (1, 1 << 24),
@@ -163,16 +173,17 @@ class _Scan:
         if count > MAX_ARRAY:
             raise _too_large(f"{what} has {count} elements, more than {MAX_ARRAY}")
         if kind == _STRING:
-            return [self._text() for _ in range(count)]
+            for _ in range(count):
+                self._text()
+            return _Array(kind, count)
         form = _SCALARS.get(kind)
         if form is None:  # arrays in arrays are not read, whatever is in them
             raise _not_gguf(f"{what} is an array of type {kind}")
         size = count * struct.calcsize(f"<{form}")
         if self._at + size > len(self._data):
             raise _not_gguf(f"{what} has {count} elements and reaches past the end")
-        elements = list(struct.unpack_from(f"<{count}{form}", self._data, self._at))
         self._at += size
-        return elements
+        return _Array(kind, count)
 
     def _tensors(self, count: int, alignment: int) -> dict[str, tuple[int, ...]]:
         """Their shapes by name, innermost dimension first."""
@@ -247,22 +258,23 @@ def _check_kind(values: dict[str, _Value]) -> None:
 def _check_vocabulary(values: dict[str, _Value], shapes: dict[str, tuple[int, ...]]) -> None:
     prefix = "tokenizer.ggml."
     tokens = values.get(f"{prefix}tokens")
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+    if not isinstance(tokens, _Array) or tokens.kind != _STRING:
         raise _not_gguf("it has no list of tokens")
+    count = tokens.count
     for name in ("scores", "token_type"):
         beside = values.get(f"{prefix}{name}")
-        if beside is not None and (not isinstance(beside, list) or len(beside) != len(tokens)):
-            raise _not_gguf(f"{prefix}{name} is not as long as the list of {len(tokens)} tokens")
+        if beside is not None and (not isinstance(beside, _Array) or beside.count != count):
+            raise _not_gguf(f"{prefix}{name} is not as long as the list of {count} tokens")
     for key, value in values.items():
         if key.startswith(prefix) and key.endswith("token_id"):
             # A number that no token has says that there is none.
             top = (1 << 32) - 1
-            if not isinstance(value, int) or not (0 <= value < len(tokens) or value == top):
-                raise _not_gguf(f"{key:.80}: there are {len(tokens)} tokens, got {value!r:.80}")
+            if not isinstance(value, int) or not (0 <= value < count or value == top):
+                raise _not_gguf(f"{key:.80}: there are {count} tokens, got {value!r:.80}")
     embedding = shapes.get("token_embd.weight")
-    if embedding is None or len(embedding) != 2 or embedding[1] != len(tokens):
+    if embedding is None or len(embedding) != 2 or embedding[1] != count:
         raise _not_gguf(
-            f"token_embd.weight: expected a row for each of {len(tokens)} tokens, got {embedding}"
+            f"token_embd.weight: expected a row for each of {count} tokens, got {embedding}"
         )
 
 

@@ -13,6 +13,7 @@ __all__ = ["Model", "Run"]
 
 _PENALISED_TOKENS: Final = 64
 _ABORTED: Final = 2
+_POOLING_RANK: Final = 4
 _AT_ONCE: Final = 512
 _EMBEDDED_AT_ONCE: Final = 8192
 """Tokens. What is computed at once takes memory by their number times the context's."""
@@ -48,7 +49,8 @@ class Model:
             int(self._said_of(f"{kind}.attention.{part}_length") or plain)
             for part in ("key", "value")
         )
-        shared: int = c.llama_model_n_head_kv(pointer)
+        # Of the first layer; a layer of another kind may have none.
+        shared: int = c.llama_model_n_head_kv(pointer) or heads
         return int(2 * c.llama_model_n_layer(pointer) * shared * sizes)
 
     def _said_of(self, key: str) -> str:
@@ -66,7 +68,9 @@ class Model:
                 self.vocabulary, text, len(text), tokens, room, True, True
             )
             if count >= 0:
-                return (ctypes.c_int32 * count)(*tokens[:count])
+                kept = (ctypes.c_int32 * count)()
+                ctypes.memmove(kept, tokens, ctypes.sizeof(kept))
+                return kept
             room = -count
 
     def is_end(self, token: int) -> bool:
@@ -98,6 +102,8 @@ class Run:
                 f"metadata ctx-size: the model was made for {model.most_tokens} tokens, "
                 f"got {self.size}",
             )
+        if settings.embedding:  # which is of what is computed at once
+            self.size = min(self.size, _EMBEDDED_AT_ONCE)
         needed = self.size * model.bytes_per_token()
         if needed > model.cache_bytes:
             raise WasiNnError(
@@ -109,10 +115,10 @@ class Run:
         parameters.n_ctx = self.size
         parameters.n_batch = min(settings.batch_size, self.size)
         parameters.n_ubatch = min(parameters.n_batch, _AT_ONCE)
-        parameters.n_threads = parameters.n_threads_batch = settings.threads or model.threads
+        threads = min(settings.threads or model.threads, model.threads)
+        parameters.n_threads = parameters.n_threads_batch = threads
         parameters.embeddings = settings.embedding
-        if settings.embedding:  # which is of what is computed at once
-            self.size = min(self.size, _EMBEDDED_AT_ONCE)
+        if settings.embedding:
             parameters.n_batch = parameters.n_ubatch = self.size
         model.llama.forget()
         self._context = self._c.llama_init_from_model(model.pointer, parameters) or 0
@@ -121,10 +127,24 @@ class Run:
                 ErrorKind.TOO_LARGE,
                 f"llama.cpp can not make a context of {self.size} tokens: {model.llama.said()}",
             )
+        self._memory = self._c.llama_get_memory(self._context)
+        self._check_able()
         self._c.llama_set_abort_callback(
             self._context, model.llama.is_set, ctypes.cast(abort, ctypes.c_void_p)
         )
         self.used = 0
+
+    def _check_able(self) -> None:
+        """Raises for what llama.cpp would end the process at, or read too far."""
+        if self._settings.embedding:
+            is_able = self._c.llama_pooling_type(self._context) != _POOLING_RANK
+            why = "ranks texts, and has no embeddings"
+        else:
+            is_able = self._memory is not None
+            why = "does not continue texts; ask it for an embedding"
+        if not is_able:
+            self.close()
+            raise WasiNnError(ErrorKind.UNSUPPORTED_OPERATION, f"the model {why}")
 
     def serves(self, settings: Settings) -> bool:
         """Whether it can compute with these, too."""
@@ -133,7 +153,8 @@ class Run:
     def start(self, tokens: Any, settings: Settings) -> None:
         """Reads the prompt, in place of what was there."""
         c = self._c
-        c.llama_memory_clear(c.llama_get_memory(self._context), True)
+        if self._memory is not None:
+            c.llama_memory_clear(self._memory, True)
         self._free_sampler()
         self._sampler = _sampler(c, settings)
         self.used = 0
@@ -151,6 +172,8 @@ class Run:
         self._decode((ctypes.c_int32 * 1)(token))
 
     def _decode(self, tokens: Any) -> None:
+        if self._abort[0] != b"\0":  # what does not run on the CPU is ended between tokens alone
+            raise WasiNnError(ErrorKind.RUNTIME_ERROR, "llama.cpp: ended from outside")
         batch = self._c.llama_batch_get_one(tokens, len(tokens))
         self._model.llama.forget()
         status = self._c.llama_decode(self._context, batch)
@@ -163,7 +186,7 @@ class Run:
 
     def embedding(self) -> list[float]:
         """Of what was read, of length 1."""
-        size = self._c.llama_model_n_embd(self._model.pointer)
+        size = self._c.llama_model_n_embd_out(self._model.pointer)
         values = self._c.llama_get_embeddings_seq(self._context, 0)
         if not values:  # a model that does not pool: the last token's
             values = self._c.llama_get_embeddings_ith(self._context, -1)

@@ -8,7 +8,6 @@ unknown ones are ignored, as WasmEdge does.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -28,7 +27,7 @@ class Settings:
     Attributes:
         ctx_size: tokens of prompt and answer together; 0: as the backend's option says.
         batch_size: tokens of the prompt that are computed at once.
-        threads: of one computation; 0: as the backend's option says.
+        threads: of one computation, at most those of the backend's option; 0: so many.
         n_predict: how many tokens the answer has at most; negative: as many as fit.
         temp: temperature; 0 takes the likeliest token.
         top_k: of how many tokens one is chosen; 0: of all.
@@ -38,7 +37,7 @@ class Settings:
         presence_penalty: subtracted from their scores.
         frequency_penalty: subtracted for each time they were there.
         seed: of the choice.
-        reverse_prompts: texts that end an answer.
+        reverse_prompts: texts that end an answer, in UTF-8.
         embedding: whether the prompt's embedding is computed, instead of an answer.
     """
 
@@ -54,7 +53,7 @@ class Settings:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int = 0xFFFF_FFFF
-    reverse_prompts: tuple[str, ...] = ()
+    reverse_prompts: tuple[bytes, ...] = ()
     embedding: bool = False
 
     def updated(self, text: bytes) -> Settings:
@@ -122,8 +121,7 @@ def _number(least: float, most: float) -> Callable[[str, object], float]:
         if (
             not isinstance(value, (int, float))
             or isinstance(value, bool)
-            or not math.isfinite(value)
-            or not least <= value <= most
+            or not least <= value <= most  # nor NaN
         ):
             raise _wrong(key, f"a number from {least:g} to {most:g}", value)
         return float(value)
@@ -143,12 +141,15 @@ def _text(key: str, value: object) -> str:
     return value
 
 
-def _texts(key: str, value: object) -> tuple[str, ...]:
+def _texts(key: str, value: object) -> tuple[bytes, ...]:
     given: list[object] = value if isinstance(value, list) else [value]
     texts = [text for text in given if isinstance(text, str)]
     if len(given) > 64 or len(texts) < len(given):
         raise _wrong(key, "a text, or at most 64 of them", value)
-    return tuple(filter(None, texts))
+    try:
+        return tuple(text.encode() for text in texts if text)
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, which JSON can spell
+        raise _wrong(key, "a text of whole characters", value) from error
 
 
 _SIGNED: Final = 1 << 31

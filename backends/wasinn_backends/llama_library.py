@@ -22,8 +22,8 @@ from wasinn_host.nn.plugin import ErrorKind, WasiNnError
 __all__ = ["ContextParams", "Llama", "library"]
 
 VERSION: Final = "2026.10.11549"
-BUILD: Final = 11549
-"""llama.cpp's own number of what that release has built in."""
+BUILD: Final = int(VERSION.rpartition(".")[2])
+"""llama.cpp's own number of what that release has built in; the library says 0."""
 
 _ERROR_LEVEL: Final = 4
 _MOST_LINES: Final = 20
@@ -98,6 +98,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "llama_model_get_vocab": (c_void_p, c_void_p),
     "llama_model_n_ctx_train": (c_int32, c_void_p),
     "llama_model_n_embd": (c_int32, c_void_p),
+    "llama_model_n_embd_out": (c_int32, c_void_p),
     "llama_model_n_layer": (c_int32, c_void_p),
     "llama_model_n_head": (c_int32, c_void_p),
     "llama_model_n_head_kv": (c_int32, c_void_p),
@@ -105,9 +106,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "llama_model_has_encoder": (c_bool, c_void_p),
     "llama_init_from_model": (c_void_p, c_void_p, ContextParams),
     "llama_free": (None, c_void_p),
-    "llama_n_ctx": (c_uint32, c_void_p),
-    "llama_n_batch": (c_uint32, c_void_p),
-    "llama_n_threads": (c_int32, c_void_p),
+    "llama_pooling_type": (c_int32, c_void_p),
     "llama_set_abort_callback": (None, c_void_p, c_void_p, c_void_p),
     "llama_get_memory": (c_void_p, c_void_p),
     "llama_memory_clear": (None, c_void_p, c_bool),
@@ -134,7 +133,6 @@ _FUNCTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "ggml_backend_dev_count": (c_size_t,),
     "ggml_backend_dev_get": (c_void_p, c_size_t),
     "ggml_backend_dev_type": (c_int, c_void_p),
-    "ggml_backend_dev_name": (c_char_p, c_void_p),
     "ggml_backend_dev_description": (c_char_p, c_void_p),
     "ggml_backend_dev_memory": (None, c_void_p, POINTER(c_size_t), POINTER(c_size_t)),
 }
@@ -171,9 +169,9 @@ class Llama:
             function = getattr(self.c, name)
             function.restype, function.argtypes = result, arguments
         self._heard = threading.local()
+        self._check_layout()
         self._log = _LogCallback(self._listen)  # kept: the library calls it until the end
         self.c.llama_log_set(ctypes.cast(self._log, c_void_p), None)
-        self._check_layout()
         self.c.llama_backend_init()
         # A function in C that is true where the memory it is told of does not begin with a zero:
         # the library asks it between operations, from threads that Python knows nothing of.

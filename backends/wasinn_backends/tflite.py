@@ -29,6 +29,7 @@ from wasinn_backends.common import (
     doubling_sample,
     number_option,
     output_at,
+    processors,
     uncarried,
 )
 from wasinn_backends.tflite_preflight import preflight
@@ -68,6 +69,7 @@ _TYPES: Final = {
 }
 """By numpy's names. Bytes with a sign travel as u8."""
 
+_LARGEST_SIZE: Final = (1 << 31) - 1
 _DELEGATE_FUNCTIONS: Final = ("tflite_plugin_create_delegate", "tflite_plugin_destroy_delegate")
 _DELEGATED: Final = {"gpu": Target.GPU, "npu": Target.TPU}
 
@@ -87,7 +89,7 @@ class TfliteBackend(Backend):
     }
 
     def __init__(self, options: Mapping[str, str]) -> None:
-        self._threads = number_option(options, "threads", 0, 0, 1024) or _processors()
+        self._threads = number_option(options, "threads", 0, 0, 1024) or processors()
         self._cpu_nodes = number_option(options, "cpu_nodes", 0, 0, 1)
         self._delegate_options = _pairs(options.get("delegate_options", ""))
         self._delegates = {
@@ -191,7 +193,10 @@ class _TfliteGraph(Graph):
         with self._lock:
             interpreter, self._first = self._first, None
         if interpreter is None:
-            interpreter = self._backend.interpreter(self._model, self._device)
+            try:
+                interpreter = self._backend.interpreter(self._model, self._device)
+            except Exception as error:
+                raise _mapped(error, ErrorKind.RUNTIME_ERROR, "making a context") from error
         return _TfliteContext(self, interpreter)
 
     def check_placed(self, interpreter: Any) -> None:
@@ -216,6 +221,12 @@ class _TfliteContext(ExecutionContext):
         specs = self._graph.inputs
         check_index(specs, index)
         specs[index].check(tensor, index)
+        if max(tensor.shape, default=0) > _LARGEST_SIZE:  # beside a zero, any size has no data
+            raise WasiNnError(
+                ErrorKind.INVALID_ARGUMENT,
+                f"input {index} ({specs[index].name}): shape {list(tensor.shape)} has a size of "
+                f"more than {_LARGEST_SIZE}",
+            )
         array = self._given[index]
         if array is None or array.shape != tensor.shape:
             array = self._given[index] = np.empty(tensor.shape, self._dtypes[index])
@@ -285,13 +296,6 @@ def _imported() -> tuple[Any, str]:
         ErrorKind.UNSUPPORTED_OPERATION,
         f"TFLite can not be imported ({'; '.join(reasons)}); install wasinn-host[tflite]",
     )
-
-
-def _processors() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -88,9 +88,10 @@ def test_a_text_token_by_token(backend: GgmlBackend) -> None:
             context.compute_single()
             assert bytes(context.get_output_single(0).data) == letter
         assert said(context) == b"xyz"
-        with pytest.raises(WasiNnError) as raised:
-            context.compute_single()
-        assert raised.value.kind is ErrorKind.END_OF_SEQUENCE
+        for _ in range(3):
+            with pytest.raises(WasiNnError) as raised:
+                context.compute_single()
+            assert raised.value.kind is ErrorKind.END_OF_SEQUENCE
         context.fini_single()
         with pytest.raises(WasiNnError, match="there is no piece"):
             context.get_output_single(0)
@@ -160,6 +161,8 @@ def test_seeds_and_penalties_reach_the_sampler(backend: GgmlBackend) -> None:
         ('{"temp": NaN}', ErrorKind.INVALID_ARGUMENT, "got nan"),
         ('{"temp": 1e999}', ErrorKind.INVALID_ARGUMENT, "got inf"),
         ('{"enable-log": 1}', ErrorKind.INVALID_ARGUMENT, "enable-log: expected true or false"),
+        ('{"temp": 1' + "0" * 400 + "}", ErrorKind.INVALID_ARGUMENT, "temp: expected a number"),
+        ('{"reverse-prompt": "\\ud800"}', ErrorKind.INVALID_ARGUMENT, "a text of whole characters"),
         ('{"reverse-prompt": [1]}', ErrorKind.INVALID_ARGUMENT, "reverse-prompt: expected a text"),
         ('{"tensor-split": 5}', ErrorKind.INVALID_ARGUMENT, "tensor-split: expected a text"),
         ('{"grammar": "root ::= x"}', ErrorKind.UNSUPPORTED_OPERATION, "has no grammars"),
@@ -402,6 +405,72 @@ def test_our_files_are_gguf(tmp_path: Path) -> None:
     assert reader.fields["llama.context_length"].contents() == 128
     shapes = {tensor.name: tuple(tensor.data.shape) for tensor in reader.tensors}
     assert shapes["token_embd.weight"] == (FIRST + 26, 64)
+
+
+def test_a_model_that_does_not_continue_texts_gives_embeddings_alone(
+    backend: GgmlBackend, tmp_path: Path
+) -> None:
+    """A BERT with random weights, which llama.cpp would end the process for when asked for more."""
+    source = np.random.default_rng(8)
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"\u2581{c}" for c in ALPHABET)]
+    metadata: dict[str, Any] = {
+        "general.architecture": "bert",
+        "bert.context_length": 64,
+        "bert.embedding_length": 32,
+        "bert.block_count": 1,
+        "bert.feed_forward_length": 48,
+        "bert.attention.head_count": 4,
+        "bert.attention.layer_norm_epsilon": 1e-5,
+        "bert.attention.causal": False,
+        "bert.pooling_type": 1,
+        "tokenizer.ggml.model": "bert",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [3] * 5 + [1] * len(ALPHABET),
+        "tokenizer.ggml.token_type_count": 2,
+        "tokenizer.ggml.bos_token_id": 2,
+        "tokenizer.ggml.cls_token_id": 2,
+        "tokenizer.ggml.seperator_token_id": 3,
+        "tokenizer.ggml.unknown_token_id": 1,
+        "tokenizer.ggml.padding_token_id": 0,
+    }
+    shapes = {
+        "token_embd.weight": (len(tokens), 32),
+        "token_types.weight": (2, 32),
+        "position_embd.weight": (64, 32),
+        "token_embd_norm.weight": (32,),
+        "token_embd_norm.bias": (32,),
+    }
+    square: dict[str, tuple[int, ...]] = {
+        f"{part}.{kind}": (32, 32) if kind == "weight" else (32,)
+        for part in ("attn_q", "attn_k", "attn_v", "attn_output")
+        for kind in ("weight", "bias")
+    }
+    norms = ("attn_output_norm", "layer_output_norm")
+    square |= {f"{norm}.{kind}": (32,) for norm in norms for kind in ("weight", "bias")}
+    square |= {"ffn_up.weight": (48, 32), "ffn_up.bias": (48,)}
+    square |= {"ffn_down.weight": (32, 48), "ffn_down.bias": (32,)}
+    weights = {
+        name: source.normal(0, 0.3, shape)
+        for name, shape in (*shapes.items(), *((f"blk.0.{n}", s) for n, s in square.items()))
+    }
+    path = tmp_path / "bert.gguf"
+    path.write_bytes(gguf(metadata, weights))
+    with pytest.raises(WasiNnError, match="models of guests may be of llama"):
+        preflight(path.read_bytes())
+    graph = backend.load(ModelSource("ggml", paths=(path,)), backend.devices()[0])
+    context: Any = graph.create_context()
+    put(context, b"a b c")
+    for compute in (context.compute, context.compute_single):
+        with pytest.raises(WasiNnError, match="does not continue texts; ask it for an embedding"):
+            compute()
+    put(context, b'{"embedding": true, "batch-size": 4}', 1)
+    context.compute()
+    first = json.loads(said(context))
+    assert first["n_embedding"] == len(first["embedding"]) == 32
+    put(context, b"a " * 60)
+    context.compute()
+    assert json.loads(said(context)) != first
+    context.close()
 
 
 # --- through guests -------------------------------------------------------------------------------

@@ -148,10 +148,11 @@ class _Plugin:
 
     def close(self) -> None:
         """Closes the backends that were made."""
-        for backend in (self.backend, self._for_guests):
-            if backend is not None:
-                backend.close()
-        self.backend = self._for_guests = None
+        with self._lock, contextlib.ExitStack() as stack:
+            for backend in (self.backend, self._for_guests):
+                if backend is not None:
+                    stack.callback(backend.close)  # each, whatever the other raises
+            self.backend = self._for_guests = None
 
     def look(self, options: Mapping[str, str], patience_s: float) -> None:
         """Has a process of its own import it, and keeps what that says: nothing happens here."""

@@ -83,6 +83,8 @@ def specs(subject: Subject) -> None:
                     raise CheckFailed(
                         f"{name}: the graph says {len(found)}, the sample has {len(tensors)}"
                     )
+                if name == "outputs" and least < len(found):
+                    raise CheckFailed("outputs: none can be optional")
                 if any(spec.is_optional for spec in found[:least]):
                     raise CheckFailed(f"{name}: an optional one comes before one that is not")
                 for spec, tensor in zip(found, tensors, strict=False):
@@ -184,8 +186,9 @@ def order(subject: Subject) -> None:
             refused("get_output before compute", lambda: context.get_output(0), _ARGUMENT)
             if inputs:
                 refused("compute before set_input", context.compute, _ARGUMENT)
-            if sum(not spec.is_optional for spec in graph.inputs) == len(inputs) > 1:
-                set_inputs(context, inputs[:-1])
+            needed = sum(not spec.is_optional for spec in graph.inputs)
+            if needed > 1:
+                set_inputs(context, inputs[: needed - 1])
                 refused("compute with an input missing", context.compute, _ARGUMENT)
                 refused("get_output after that", lambda: context.get_output(0), _ARGUMENT)
             got = computed(context, inputs, len(case.sample.outputs))
