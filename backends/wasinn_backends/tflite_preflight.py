@@ -26,14 +26,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from wasinn_backends.tflite_operators import (
-    ARITIES,
-    CUSTOM,
-    MOVING,
-    OPTIONAL_FROM,
-    OPTIONS_WITH_COUNT,
-    OPTIONS_WITH_GRAPHS,
-)
+from wasinn_backends.tflite_operators import CUSTOM, OPERATORS, Operator
 from wasinn_host.nn.plugin import ErrorKind, WasiNnError
 
 __all__ = ["preflight"]
@@ -303,11 +296,12 @@ class _Subgraph:
         code = self._scan.code(operator.number(_OPERATOR_CODE, "<I"), what)
         inputs = operator.numbers(_OPERATOR_INPUTS)
         outputs = operator.numbers(_OPERATOR_OUTPUTS)
-        _check_arity(code, len(inputs), len(outputs), what)
+        row = _row(code, len(inputs), len(outputs), what)
+        what = f"{what} ({row.name})"
         if operator.number(_OPERATOR_LARGE_OPTIONS, "<Q"):
             raise _refused("options behind the flatbuffer")
         for place, number in enumerate(inputs):
-            if number == -1 and place >= OPTIONAL_FROM.get(code, MAX_TENSORS):
+            if number == -1 and row.optional_from is not None and place >= row.optional_from:
                 continue
             self.check_number(number, f"input {place} of {what}, which must be there,")
             self._check_given(number, f"tensor {number}")
@@ -320,15 +314,15 @@ class _Subgraph:
                 raise _not_tflite(f"{what} writes tensor {number}, which is not its to write")
             self._fixed.add(number)
             self._given.add(number)
-        if code not in MOVING and (bare := self._bare.intersection((*inputs, *outputs))):
+        if not row.moves and (bare := self._bare.intersection((*inputs, *outputs))):
             raise _not_tflite(f"{what} computes with tensor {min(bare)}, which has no scale")
         for field in (_OPERATOR_OPTIONS, _OPERATOR_OPTIONS_2):
             operator.table(field)  # whole, whatever is in it
-        if code in OPTIONS_WITH_GRAPHS:
-            options = _options(operator, OPTIONS_WITH_GRAPHS[code], what)
+        if row.graphs_in is not None:
+            options = _options(operator, row.graphs_in, what)
             self.calls += [options.number(field) for field in _OPTIONS_GRAPHS]
-        elif code in OPTIONS_WITH_COUNT:
-            count = _options(operator, OPTIONS_WITH_COUNT[code], what).number(_OPTIONS_COUNT)
+        elif row.counted_in is not None:
+            count = _options(operator, row.counted_in, what).number(_OPTIONS_COUNT)
             if count != len(outputs):
                 raise _not_tflite(f"{what} has {len(outputs)} outputs, and says {count}")
 
@@ -340,16 +334,19 @@ def _options(operator: _Table, member: int, what: str) -> _Table:
     return options
 
 
-def _check_arity(code: int, inputs: int, outputs: int, what: str) -> None:
-    if code not in ARITIES:
+def _row(code: int, inputs: int, outputs: int, what: str) -> Operator:
+    """What is known of an operator, if it may be there, with so many inputs and outputs."""
+    row = OPERATORS.get(code)
+    if row is None:
         named = "an operator of its own (CUSTOM)" if code == CUSTOM else f"of kind {code}"
         raise _refused(f"{what} is {named}")
-    least_in, most_in, least_out, most_out = ARITIES[code]
-    if not (least_in <= inputs <= most_in and least_out <= outputs <= most_out):
-        raise _not_tflite(
-            f"{what}, of kind {code}, has {inputs} inputs and {outputs} outputs; expected "
-            f"{least_in} to {most_in} and {least_out} to {most_out}"
-        )
+    for kind, count, (least, most) in (
+        ("inputs", inputs, row.inputs),
+        ("outputs", outputs, row.outputs),
+    ):
+        if not least <= count <= most:
+            raise _not_tflite(f"{what} ({row.name}) has {count} {kind}, expected {least} to {most}")
+    return row
 
 
 def _check_calls(calls: list[list[int]]) -> None:
