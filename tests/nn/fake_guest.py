@@ -10,6 +10,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from wasinn_host.nn.context import NnContext
 from wasinn_host.nn.numbering import WITX_TENSOR_TYPES
@@ -51,6 +52,10 @@ class FakeMemory:
         length = len(self.data) - ptr if length is None else length
         self._check(ptr, length)
         return memoryview(self.data)[ptr : ptr + length]
+
+    def unpack(self, codec: struct.Struct, ptr: int) -> tuple[Any, ...]:
+        self._check(ptr, codec.size)
+        return codec.unpack_from(self.data, ptr)
 
     def read_u32(self, ptr: int) -> int:
         self._check(ptr, 4)

@@ -216,7 +216,7 @@ class Codec(GuestFunctions):
                 f"the tensor has {rank} dimensions, the limit is {self.context.limits.rank}",
             )
         sizes = _SIZES[rank] if rank < len(_SIZES) else struct.Struct(f"<{rank}I")
-        return sizes.unpack(memory.view(dims_ptr, 4 * rank))
+        return memory.unpack(sizes, dims_ptr)
 
     def _name(self, raw: memoryview) -> str:
         if not 0 < raw.nbytes <= self.context.limits.name_bytes:

@@ -374,7 +374,7 @@ class NnContext:
             with _backend_errors(entry.shared, method):
                 compute()
             return
-        watch = self._watch(interrupt)
+        watch = self._watches.get(id(interrupt)) or self._watch(interrupt)
         is_free_to_run = watch.enter(cancellable)
         try:
             if not is_free_to_run:
@@ -426,11 +426,8 @@ class NnContext:
             self._tensor_bytes = total
 
     def _watch(self, interrupt: GuestInterrupt) -> CancelWatch:
-        watch = self._watches.get(id(interrupt))
-        if watch is None:
-            with self._budget_lock:
-                watch = self._watches.setdefault(id(interrupt), CancelWatch(interrupt))
-        return watch
+        with self._budget_lock:
+            return self._watches.setdefault(id(interrupt), CancelWatch(interrupt))
 
 
 def _gone(handle: int) -> WasiNnError:
@@ -457,7 +454,7 @@ def _copy(
         size = data.nbytes
         if size > out.nbytes:
             raise OutputTooSmall(size, out.nbytes, index)
-        out[:size] = data
+        (out if size == out.nbytes else out[:size])[:] = data
     except BaseException as error:
         _reraise(error, entry.shared, method)
     return size

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import struct
+from typing import Any, Protocol
 
 from wasinn_host.nn.cancel import GuestInterrupt
 from wasinn_host.nn.errors import ErrorKind, WasiNnError
@@ -16,6 +17,8 @@ class GuestMemory(Protocol):
     def read(self, ptr: int, length: int, /) -> bytes: ...
 
     def view(self, ptr: int, length: int, /) -> memoryview: ...
+
+    def unpack(self, codec: struct.Struct, ptr: int, /) -> tuple[Any, ...]: ...
 
     def write_u32(self, ptr: int, value: int, /) -> None: ...
 

@@ -55,7 +55,7 @@ class LegacyWasiNn(Codec):
         """Loads a model from ``{u32 pointer, u32 count}`` of ``{u32 pointer, u32 length}``."""
         try:
             memory = require_memory(caller)
-            builders_ptr, count = _ARRAY.unpack(memory.read(array_ptr, _ARRAY.size))
+            builders_ptr, count = memory.unpack(_ARRAY, array_ptr)
             self._load(memory, builders_ptr, count, encoding, target, graph_out)
         except (WasiNnError, MemoryAccessError) as error:
             return self._fail(error)
@@ -79,11 +79,11 @@ class LegacyWasiNn(Codec):
         return 0
 
     def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
-        array_ptr, type_code, data_ptr = _TENSOR.unpack(memory.read(ptr, _TENSOR.size))
+        array_ptr, type_code, data_ptr = memory.unpack(_TENSOR, ptr)
         if type_code >= len(OLD_TENSOR_TYPES):
             raise unknown_type(type_code, OLD_TENSOR_TYPES)
         tensor_type = OLD_TENSOR_TYPES[type_code]
-        shape = self._shape(memory, *_ARRAY.unpack(memory.read(array_ptr, _ARRAY.size)))
+        shape = self._shape(memory, *memory.unpack(_ARRAY, array_ptr))
         size_bytes = tensor_type.size_bytes
         for size in shape:  # Python integers: no overflow, however large the guest's sizes are
             size_bytes *= size

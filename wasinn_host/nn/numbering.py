@@ -7,8 +7,9 @@ built with. Sources: the history of wasi-nn.witx and wasi-nn.wit; wasi_nn_types.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -25,6 +26,7 @@ __all__ = [
     "WIT_TENSOR_TYPES",
     "Numbering",
     "meant_type",
+    "proven_type",
     "unknown_type",
 ]
 
@@ -69,34 +71,47 @@ ABIS: Final[Mapping[str, tuple[TensorType, ...]]] = MappingProxyType(
 """Element types by their numbers, by the ABI's name. With ``auto``, those that need no look."""
 
 _MEANINGS: Final = tuple(
-    tuple(
-        dict.fromkeys(
-            table[code]
-            for table in (WITX_TENSOR_TYPES, OLD_TENSOR_TYPES, WIT_TENSOR_TYPES)
-            if code < len(table)
-        )
-    )
+    {
+        table[code].size_bytes: table[code]
+        for table in (WITX_TENSOR_TYPES, OLD_TENSOR_TYPES, WIT_TENSOR_TYPES)
+        if code < len(table)
+    }
     for code in range(len(WIT_TENSOR_TYPES))
 )
-"""For each number, what it may mean, witx first. No two have elements of one size."""
+"""For each number, what it may mean by its elements' size, which is never the same; witx first."""
 
 
-def meant_type(
-    code: int,
-    shape: tuple[int, ...],
-    size_bytes: int,
-    declared: Callable[[], TensorType | None],
-) -> TensorType | None:
-    """Which element type a guest means by a number, when nobody said what it was built with.
+@lru_cache(maxsize=256)
+def proven_type(code: int, shape: tuple[int, ...], size_bytes: int) -> TensorType | None:
+    """Which element type a guest means by a number, when nobody said what it was built with, as far
+    as its data prove it: only one that the number may stand for makes their size of the shape.
 
-    The data tell: only one of the types that the number may stand for makes the tensor's size of
-    its shape. Up to one element tells nothing, for texts come as the shape ``[1]``; then the model
-    tells, and where it leaves that open, the order is data, witx.
+    Up to one element proves nothing, for texts come as the shape ``[1]``.
 
     Args:
         code: the number.
         shape: the tensor's sizes.
         size_bytes: the length of its data.
+
+    Returns:
+        the type, or None.
+    """
+    count = math.prod(shape)
+    if code >= len(_MEANINGS) or count <= 1:
+        return None
+    width, rest = divmod(size_bytes, count)
+    return None if rest else _MEANINGS[code].get(width)
+
+
+def meant_type(
+    code: int, shape: tuple[int, ...], size_bytes: int, declared: TensorType | None
+) -> TensorType | None:
+    """What is meant where nothing is proven: what the model declares, what fits, then witx.
+
+    Args:
+        code: as for `proven_type`,
+        shape: and so is this,
+        size_bytes: and this.
         declared: the type that the model wants there, None where it leaves that open.
 
     Returns:
@@ -105,14 +120,10 @@ def meant_type(
     if code >= len(_MEANINGS):
         return None
     meanings = _MEANINGS[code]
-    count = math.prod(shape)
-    fitting = [meaning for meaning in meanings if count * meaning.size_bytes == size_bytes]
-    if fitting and count > 1:
-        return fitting[0]
-    wanted = declared()
-    if wanted in meanings:
-        return wanted
-    return (fitting or meanings)[0]
+    if declared in meanings.values():
+        return declared
+    fitting = meanings.get(size_bytes) if math.prod(shape) == 1 else None
+    return fitting or next(iter(meanings.values()))
 
 
 def unknown_type(code: int, types: tuple[TensorType, ...]) -> WasiNnError:

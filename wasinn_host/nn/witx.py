@@ -48,7 +48,13 @@ from wasinn_host.nn.codec import Codec
 from wasinn_host.nn.context import NnContext
 from wasinn_host.nn.errors import OutputTooSmall, WasiNnError
 from wasinn_host.nn.guest import GuestCaller, GuestMemory, require_memory
-from wasinn_host.nn.numbering import WITX_TENSOR_TYPES, Numbering, meant_type, unknown_type
+from wasinn_host.nn.numbering import (
+    WITX_TENSOR_TYPES,
+    Numbering,
+    meant_type,
+    proven_type,
+    unknown_type,
+)
 from wasinn_host.nn.plugin import Tensor, TensorType
 from wasinn_runtime.errors import MemoryAccessError
 
@@ -94,6 +100,7 @@ class WasiEphemeralNn(Codec):
         super().__init__(context, numbering, trace)
         self.module = module
         self._types = self.numbering.types
+        self._is_auto = self.numbering.is_auto
 
     def load(
         self,
@@ -207,19 +214,20 @@ class WasiEphemeralNn(Codec):
         return 0
 
     def read_tensor(self, memory: GuestMemory, ptr: int, context: int, index: int) -> Tensor:
-        dims_ptr, rank, code, data_ptr, size = _TENSOR.unpack(memory.view(ptr, 20))
+        dims_ptr, rank, code, data_ptr, size = memory.unpack(_TENSOR, ptr)
         shape = self._shape(memory, dims_ptr, rank)
         data = memory.view(data_ptr, size)
         if code < len(self._types):
             return Tensor(self._types[code], shape, data)
-        return Tensor(self._meant_type(code, shape, size, context, index), shape, data)
+        meant = proven_type(code, shape, size) if self._is_auto else None
+        return Tensor(meant or self._meant_type(code, shape, size, context, index), shape, data)
 
     def _meant_type(
         self, code: int, shape: tuple[int, ...], size: int, context: int, index: int
     ) -> TensorType:
-        if not self.numbering.is_auto:
+        if not self._is_auto:
             raise unknown_type(code, self._types)
-        meant = meant_type(code, shape, size, lambda: self.context.input_type(context, index))
+        meant = meant_type(code, shape, size, self.context.input_type(context, index))
         if meant is None:
             raise unknown_type(code, WITX_TENSOR_TYPES)
         return meant

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wasinn_runtime.abi.layout import MemoryDef
 from wasinn_runtime.errors import LimitExceeded, MemoryAccessError, UsageError
@@ -264,12 +264,31 @@ class Memory:
         Raises:
             MemoryAccessError: the range is not inside.
         """
-        whole = self._bytes()
+        whole = self._whole
+        if len(whole) != self._cells[1]:
+            whole = self._bytes()
         if length is None:
             length = len(whole) - ptr
         if ptr < 0 or length < 0 or ptr + length > len(whole):
             raise self._outside(ptr, length)
         return whole[ptr : ptr + length]
+
+    def unpack(self, codec: struct.Struct, ptr: int) -> tuple[Any, ...]:
+        """The fields of a record, copied at once.
+
+        Args:
+            codec: the record's layout.
+            ptr: its first byte.
+
+        Raises:
+            MemoryAccessError: the record is not inside.
+        """
+        whole = self._whole
+        if len(whole) != self._cells[1]:
+            whole = self._bytes()
+        if ptr < 0 or ptr + codec.size > len(whole):
+            raise self._outside(ptr, codec.size)
+        return codec.unpack_from(whole, ptr)
 
     def __buffer__(self, flags: int) -> memoryview:
         return self.view()
@@ -288,10 +307,7 @@ class Memory:
         }
 
     def _read_int(self, codec: struct.Struct, ptr: int) -> int:
-        whole = self._bytes()
-        if ptr < 0 or ptr + codec.size > len(whole):
-            raise self._outside(ptr, codec.size)
-        (value,) = codec.unpack_from(whole, ptr)
+        (value,) = self.unpack(codec, ptr)
         return int(value)
 
     def _write_int(self, codec: struct.Struct, ptr: int, value: int) -> None:

@@ -157,7 +157,7 @@ class _Process:
 
     @property
     def has_ended(self) -> bool:
-        return self._child is None or self._child.poll() is not None
+        return self._child is None or self._child.returncode is not None  # somebody waits for it
 
     def ending(self) -> str:
         """How it ended, for messages. Waits for it, and makes sure that it does."""
@@ -453,7 +453,7 @@ class _IsolatedContext(ExecutionContext):
         told = [call, *numbers]
         for tensor in tensors:
             told += tensor.numbers()
-        passed = [self._inputs[tensor.index].fd for tensor in tensors if tensor.is_new]
+        passed = [self._inputs[tensor.which].fd for tensor in tensors if tensor.is_new]
         try:
             return self._remote.call(Message(told, {}, passed))
         except _Lost:
@@ -477,7 +477,7 @@ class _IsolatedContext(ExecutionContext):
         try:
             for first in numbers:
                 told = TensorFields.read(itertools.chain((first,), numbers))
-                index = told.index
+                index = told.which
                 if told.is_new:
                     memory = SharedMemory.attach(next(descriptors))
                     before = self._memories.pop(index, None)

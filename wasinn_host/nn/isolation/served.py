@@ -269,13 +269,13 @@ class _ServedContext:
         for tensor in tensors:
             # All of them, whatever the backend says of the first: the host will not send them anew.
             if tensor.is_new:
-                before = self._inputs.pop(tensor.index, None)
+                before = self._inputs.pop(tensor.which, None)
                 if before is not None:
                     before.close()
-                self._inputs[tensor.index] = SharedMemory.attach(next(passed))
+                self._inputs[tensor.which] = SharedMemory.attach(next(passed))
         for tensor in tensors:
-            data = self._inputs[tensor.index].view[: tensor.size_bytes]
-            self._context.set_input(tensor.index, Tensor(tensor.type, tensor.shape, data))
+            data = self._inputs[tensor.which].view[: tensor.size_bytes]
+            self._context.set_input(tensor.which, Tensor(tensor.type, tensor.shape, data))
 
     def _give_output(self, index: int, told: list[int], passed: list[int]) -> None:
         """Puts an output where the host sees it, and says so in a message's parts."""

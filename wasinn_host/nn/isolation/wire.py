@@ -12,8 +12,9 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from wasinn_host.nn.plugin import Tensor, TensorType
 
@@ -21,6 +22,8 @@ __all__ = ["PIECE", "Call", "Connection", "Disconnected", "Message", "TensorFiel
 
 _HEADER: Final = struct.Struct("<IHI")
 """How many numbers, how many descriptors, how many bytes of text."""
+_LEAST_BYTES: Final = 128
+"""Shorter messages are filled up to this: what comes with a computation is read at once."""
 PIECE: Final = 1 << 32
 """Added to an output's index: its last piece is meant, see `plugin.Streaming`."""
 _MOST_NUMBERS: Final = 1 << 20
@@ -49,8 +52,7 @@ class Disconnected(Exception):
     """The other side is gone, or says what it must not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What goes from one side to the other.
 
     Attributes:
@@ -60,23 +62,22 @@ class Message:
     """
 
     numbers: Sequence[int] = ()
-    text: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = MappingProxyType({})
     descriptors: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TensorFields:
+class TensorFields(NamedTuple):
     """A tensor as numbers; its data are in memory that both sides see.
 
     Attributes:
-        index: which input or output.
+        which: the index of the input or output.
         type: element type.
         size_bytes: of its data.
         is_new: whether a descriptor for its memory comes along.
         shape: sizes, outermost first.
     """
 
-    index: int
+    which: int
     type: TensorType
     size_bytes: int
     is_new: bool
@@ -89,7 +90,7 @@ class TensorFields:
     def numbers(self) -> tuple[int, ...]:
         shape = self.shape
         return (
-            self.index,
+            self.which,
             _CODES[self.type],
             self.size_bytes,
             self.is_new,
@@ -105,11 +106,13 @@ class TensorFields:
             Disconnected: they are none.
         """
         try:
-            index, code, size, is_new, rank = (next(numbers) for _ in range(5))
+            index, code, size, is_new, rank = islice(numbers, 5)
             if not 0 <= code < len(_TYPES) or size < 0 or index < 0:
                 raise Disconnected
-            shape = tuple([next(numbers) for _ in range(rank)])
-        except (RuntimeError, StopIteration, ValueError) as error:
+            shape = tuple(islice(numbers, rank))
+            if len(shape) != rank:
+                raise Disconnected
+        except ValueError as error:  # too few, or a rank below 0
             raise Disconnected from error
         return cls(index, _TYPES[code], size, bool(is_new), shape)
 
@@ -153,12 +156,15 @@ class Connection:
             Disconnected: there is none any more, or it is none of ours.
         """
         try:
-            count, passed, size = _HEADER.unpack(self._exactly(_HEADER.size))
+            data = self._exactly(_LEAST_BYTES)
+            count, passed, size = _HEADER.unpack_from(data)
             if count > _MOST_NUMBERS or size > _MOST_TEXT_BYTES or passed > _MOST_DESCRIPTORS:
                 raise Disconnected
-            data = self._exactly(8 * count + size) if count or size else b""
-            numbers = struct.unpack_from(f"<{count}q", data)
-            text = json.loads(data[8 * count :]) if size else {}
+            text_at = _HEADER.size + 8 * count
+            if text_at + size > _LEAST_BYTES:
+                data += self._exactly(text_at + size - _LEAST_BYTES)
+            numbers = struct.unpack_from(f"<{count}q", data, _HEADER.size)
+            text = json.loads(data[text_at : text_at + size]) if size else {}
             if not isinstance(text, dict):
                 raise Disconnected
             return Message(numbers, text, self._descriptors(passed) if passed else ())
@@ -201,4 +207,5 @@ def _packed(message: Message) -> bytes:
     numbers = message.numbers
     text = json.dumps(message.text).encode() if message.text else b""
     header = _HEADER.pack(len(numbers), len(message.descriptors), len(text))
-    return header + struct.pack(f"<{len(numbers)}q", *numbers) + text
+    packed = header + struct.pack(f"<{len(numbers)}q", *numbers) + text
+    return packed.ljust(_LEAST_BYTES, b"\0")
