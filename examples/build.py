@@ -49,12 +49,14 @@ class Guest:
         sources: Source files in the folder; for Rust the crate's root only.
         optimize: ``-O2`` for speed or ``-Os`` for size; Rust guests always optimise for size.
         max_bytes: Size limit of the result: these files are committed.
+        is_reactor: Whether it is called through its exports, and is no program.
     """
 
     name: str
     sources: tuple[str, ...]
     max_bytes: int
     optimize: str = "-O2"
+    is_reactor: bool = False
 
     @property
     def folder(self) -> Path:
@@ -72,6 +74,8 @@ class Guest:
         return self.sources[0].endswith(".rs")
 
 
+_TOKENIZER = ("text_io", "wordpiece", "bert_text")
+
 GUESTS = {
     guest.name: guest
     for guest in (
@@ -82,6 +86,12 @@ GUESTS = {
             "semantic-search",
             ("main.c", "options.c", "text_io.c", "encoder.c", "wordpiece.c", "bert_text.c"),
             150_000,
+        ),
+        Guest(
+            "text-classification",
+            ("rows.c", *(f"../semantic-search/{name}.c" for name in _TOKENIZER)),
+            150_000,
+            is_reactor=True,
         ),
     )
 }
@@ -107,7 +117,8 @@ def zig_command(guest: Guest, output: Path) -> list[str]:
         *(sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-mcpu=generic"),
         # With less than -g1, zig's linker leaves out the names of functions too.
         *("-std=gnu11", guest.optimize, "-g1", "-Wall", "-Wextra", "-Werror"),
-        *("-I", "../include"),
+        *("-I", "../include", "-I", "../semantic-search"),
+        *(["-mexec-model=reactor"] if guest.is_reactor else []),
         *guest.sources,
         *("-o", str(output)),
     ]

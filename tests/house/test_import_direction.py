@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "wasinn_host.imports": set(),
     "wasinn_host.host": {*_RUNTIME, "wasinn_host.wasi", "wasinn_host.nn", "wasinn_host.imports"},
     "wasinn_host": {*_RUNTIME, "wasinn_host.host", "wasinn_host.wasi", "wasinn_host.nn"},
+    "wasinn_host.evaluate": {*_RUNTIME, "wasinn_host", "wasinn_models"},
     "wasinn_host.cli": {*_RUNTIME, "wasinn_host", "wasinn_models"},
     "wasinn_models": _SPEC,
     "wasinn_backends": {*_SPEC, "wasinn_host.nn"},

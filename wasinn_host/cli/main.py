@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "compile": "Compile a guest ahead of time.",
     "inspect": "Show what a module needs, offers and contains.",
     "backends": "List the plugins that run models, and why one does not.",
+    "eval": "Evaluate a model on rows of data, through a guest.",
     "models": "List, fetch, build and check models.",
     "doctor": "Say what this machine can do, and what is missing.",
 }

@@ -1,0 +1,190 @@
+"""``wasinn eval``: parsing and printing for what ``wasinn_host.evaluate`` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wasinn_host.cli.eval_progress import shown
+from wasinn_host.cli.help import Command, Group
+from wasinn_host.cli.talk import put, safe
+from wasinn_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from wasinn_host.evaluate.evaluation import Evaluation
+
+__all__ = ["eval"]
+
+_BATCH_ROWS, _WINDOW_ROWS, _ROW_TIMEOUT_S = 32, 1024, 60.0
+
+
+@click.group(
+    "eval",
+    cls=Group,
+    help="Evaluate a model on rows of data. A guest makes tensors of text and answers of tensors, "
+    "in the sandbox; the model runs on the host.",
+    examples=("wasinn eval run --help", "wasinn eval check --help"),
+    no_args_is_help=True,
+)
+def eval() -> None:
+    """The group; what it does is in its help."""
+
+
+@eval.command(
+    cls=Command,
+    help="Evaluate: GUEST makes tensors and answers. Leaves results.json, rows.parquet and "
+    "report.html in the output directory. What is finished is kept, whatever ends the run; "
+    "--resume goes on from there.",
+)
+@click.argument("guest", metavar="GUEST")
+@click.argument("args", metavar="[ARGS...]", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--graph",
+    required=True,
+    metavar="MODEL",
+    help="NAME[:VARIANT] of `wasinn models`, or ENCODING:TARGET:PATH.",
+)
+@click.option("--data", required=True, metavar="PATH", help="JSON lines, CSV, TSV, Parquet; or -.")
+@click.option("--task", required=True, help="What is evaluated, such as classification.")
+@click.option("-o", "--output", required=True, metavar="DIR", help="Where the results go.")
+@click.option("--format", help="Of the data: jsonl, csv, tsv, parquet; by the name's ending else.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="What the data call a column, such as text=sentence.",
+)
+@click.option("--labels", default="", metavar="A,B,...", help="What the model's outputs mean.")
+@click.option("--split", help="Only rows whose column 'split' says this.")
+@click.option("--sample", type=int, metavar="ROWS", help="So many rows, chosen by the seed.")
+@click.option("--seed", type=int, default=0, help="Of samples and of intervals; 0.")
+@click.option("--limit", type=int, metavar="ROWS", help="No more than the first so many.")
+@click.option("--shard", metavar="I/N", help="Only each N-th row, from the I-th on, from 1.")
+@click.option("--assets", metavar="DIR", help="What the guest sees as /model; the model's folder.")
+@click.option("--batch", type=int, default=_BATCH_ROWS, metavar="ROWS", help="Rows at once; 32.")
+@click.option(
+    "--window", type=int, default=_WINDOW_ROWS, metavar="ROWS", help="Sorted by length at once."
+)
+@click.option("--workers", type=int, default=1, metavar="N", help="Guests side by side; 1.")
+@click.option(
+    "--row-timeout", type=float, default=_ROW_TIMEOUT_S, metavar="SECONDS", help="For a row; 60."
+)
+@click.option("--max-failures", type=int, metavar="ROWS", help="Stop when more rows fail.")
+@click.option("--resume", is_flag=True, help="Go on with what the output directory holds.")
+@click.option("--nn-option", "nn_options", multiple=True, metavar="PLUGIN.KEY=VALUE")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a table.")
+def run(**given: Any) -> int:
+    """Evaluates."""
+    from wasinn_host.evaluate.run import evaluate
+
+    as_json = given.pop("as_json")
+    evaluation = _evaluation(given)
+    with shown(evaluation) as progress:
+        results = evaluate(evaluation, progress)
+    if as_json:
+        import json
+
+        put(json.dumps(results, indent=2) + "\n")
+        return 0
+    put(safe(_table(results, Path(evaluation.output))))
+    return 0
+
+
+@eval.command(
+    cls=Command,
+    help="Say whether GUEST keeps the contract of guests for evaluation: it gets some rows, and "
+    "what it answers is looked at. It needs a model as `wasinn eval run` does.",
+)
+@click.argument("guest", metavar="GUEST")
+@click.argument("args", metavar="[ARGS...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--graph", required=True, metavar="MODEL", help="As for `wasinn eval run`.")
+@click.option("--texts", type=int, default=1, help="How many texts a row has; 1.")
+@click.option("--assets", metavar="DIR", help="What the guest sees as /model; the model's folder.")
+def check(guest: str, args: tuple[str, ...], graph: str, texts: int, assets: str | None) -> int:
+    """Checks a guest."""
+    from wasinn_host.cli import status
+    from wasinn_host.cli.talk import colour
+    from wasinn_host.evaluate.check import check_guest
+
+    failed = 0
+    for finding in check_guest(guest, graph, texts=texts, assets=assets, args=args):
+        word, name = ("ok", "green") if finding.is_kept else ("broken", "red")
+        failed += not finding.is_kept
+        why = f": {safe(finding.why)}" if finding.why else ""
+        put(f"{colour(word.ljust(6), name)}  {finding.rule}{why}\n")
+    return status.NOT_READY if failed else 0
+
+
+def _evaluation(given: Mapping[str, Any]) -> Evaluation:
+    from wasinn_host.evaluate.evaluation import Evaluation
+
+    options: dict[str, dict[str, str]] = {}
+    for text in given["nn_options"]:
+        key, equals, value = text.partition("=")
+        plugin, dot, name = key.partition(".")
+        if not (equals and dot and plugin and name):
+            raise UsageError(f"--nn-option {text!r}: expected PLUGIN.KEY=VALUE")
+        options.setdefault(plugin, {})[name] = value
+    columns = {}
+    for text in given["columns"]:
+        ours, equals, theirs = text.partition("=")
+        if not (ours and equals and theirs):
+            raise UsageError(f"--column {text!r}: expected OURS=THEIRS, for example text=sentence")
+        columns[ours] = theirs
+    return Evaluation(
+        guest=given["guest"],
+        args=given["args"],
+        graph=given["graph"],
+        data=given["data"],
+        task=given["task"],
+        output=given["output"],
+        format=given["format"],
+        columns=columns,
+        labels=tuple(filter(None, given["labels"].split(","))),
+        split=given["split"],
+        sample=given["sample"],
+        seed=given["seed"],
+        limit=given["limit"],
+        shard=_shard(given["shard"]),
+        assets=given["assets"],
+        batch_rows=given["batch"],
+        window_rows=given["window"],
+        workers=given["workers"],
+        row_timeout_s=given["row_timeout"],
+        max_failures=given["max_failures"],
+        resume=given["resume"],
+        nn_options=options,
+    )
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise UsageError(f"--shard {text!r}: expected I/N with 1 <= I <= N, for example 1/4")
+    return int(first) - 1, int(count)
+
+
+def _table(results: Mapping[str, Any], output: Path) -> str:
+    """The figures, a line each."""
+    rows, speed = results["rows"], results["rows_per_s"]
+    lines = [f"{rows['evaluated']} of {rows['requested']} rows, {rows['failed']} failed"]
+    if rows["truncated"]:
+        lines.append(f"{rows['truncated']} rows were longer than the model takes")
+    width = max(map(len, results["metrics"]), default=0)
+    for name, metric in results["metrics"].items():
+        value = metric["value"]
+        shown = "none" if value is None else f"{value:.4f}"
+        low, high = metric.get("low"), metric.get("high")
+        interval = "" if low is None or high is None else f"  {low:.4f} to {high:.4f}"
+        lines.append(f"  {name.ljust(width)}  {shown}{interval}")
+    if speed:
+        lines.append(f"{speed:.1f} rows/s, {results['duration_s']:.1f} s")
+    lines.append(f"results: {output}{os.sep}")
+    return "\n".join(lines) + "\n"
