@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
-import shlex
 import subprocess
 import sys
 import tomllib
@@ -48,27 +48,28 @@ def test_python_example(name: str, code: str) -> None:
 
 
 def commands() -> list[str]:
-    return [
-        line
-        for block in blocks(ROOT / "README.md", "sh")
-        for line in block.splitlines()
-        if line.startswith("wasinn ")
-    ]
+    lines = "".join(blocks(ROOT / "README.md", "sh")).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("wasinn ")]
 
 
 @pytest.mark.parametrize("command", commands())
-def test_command(command: str) -> None:
-    words = shlex.split(command)
+def test_command(command: str, tmp_path: Path) -> None:
+    tool = tmp_path / "wasinn"
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wasinn_host.cli "$@"\n')
+    tool.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-m", "wasinn_host.cli", *words[1:]],
+        ["/bin/sh", "-c", command],
         cwd=ROOT,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+    if "--top 1" in command:
+        assert f"```\n{done.stdout}```" in (ROOT / "README.md").read_text()
 
 
 def test_feature_table_is_the_tables() -> None:

@@ -10,6 +10,7 @@ from wasinn_host.evaluate.data.errors import DataError
 
 __all__ = ["LONGEST_ROW_BYTES", "read_lines"]
 
+_decode: Final = json.JSONDecoder().raw_decode
 LONGEST_ROW_BYTES: Final = 64 << 20
 """Of one row in a text format; more is a mistake, or an attack on our memory."""
 
@@ -34,10 +35,13 @@ def read_lines(file: BinaryIO, name: str) -> Iterator[Mapping[str, Any]]:
             )
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.isspace():
-            continue
         try:
-            row = json.loads(line)
+            text = line.decode().strip()
+            if not text:
+                continue
+            row, end = _decode(text)
+            if end != len(text):
+                raise ValueError(f"something follows it: {text[end : end + 20]!r}")
         except UnicodeDecodeError as error:
             raise DataError(f"{name}, line {number}: not UTF-8: {error}") from error
         except (ValueError, RecursionError) as error:

@@ -54,6 +54,7 @@ class Task(ABC):
         self.columns = dict(columns)
         self.labels = tuple(labels)
         self._given: tuple[str, ...] | None = None
+        self._id = self._source("id")
 
     def read(self, number: int, data: Mapping[str, Any], where: str) -> Row:
         """A row as the guest gets it.
@@ -73,9 +74,9 @@ class Task(ABC):
                 for place, column in enumerate(self.texts)
                 if place == 0 or self._source(column) in data
             )
-        texts = tuple(self._text(data, column, where, number) for column in self._given)
-        key = self._source("id")
-        id_ = str(data[key]) if key in data else str(number)
+        texts = tuple([self._text(data, column, where, number) for column in self._given])
+        id_ = data.get(self._id)
+        id_ = str(number if id_ is None else id_)
         return Row(number, id_, texts, self._expected(data, where, number))
 
     @property
@@ -124,17 +125,19 @@ class Task(ABC):
         return self.columns.get(column, column)
 
     def _value(self, data: Mapping[str, Any], column: str, where: str, number: int) -> Any:
-        source = self._source(column)
-        if source not in data:
-            asked = "" if source == column else f" (for {column})"
-            raise TaskError(
-                f"{where}, row {number}: no column {source!r}{asked}; there is: "
-                f"{', '.join(map(str, data)) or 'none'}; name one with --column {column}=NAME"
-            )
-        return data[source]
+        source = self.columns.get(column, column)
+        if source in data:
+            return data[source]
+        asked = "" if source == column else f" (for {column})"
+        raise TaskError(
+            f"{where}, row {number}: no column {source!r}{asked}; there is: "
+            f"{', '.join(map(str, data)) or 'none'}; name one with --column {column}=NAME"
+        )
 
     def _text(self, data: Mapping[str, Any], column: str, where: str, number: int) -> str:
         value = self._value(data, column, where, number)
+        if type(value) is str and value.isascii():
+            return value
         if not isinstance(value, str):
             raise TaskError(
                 f"{where}, row {number}: column {self._source(column)!r}: expected text, got "
