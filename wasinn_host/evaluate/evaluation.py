@@ -11,7 +11,9 @@ from typing import Any
 
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["Evaluation"]
+__all__ = ["ENGINES", "Evaluation"]
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,8 @@ class Evaluation:
         args: the guest's command line after its name.
         batch_rows: how many rows a guest gets at once.
         window_rows: how many rows are sorted by length together.
-        workers: how many guests run side by side.
+        engine: ``local``, or ``ray`` for the actors of a Ray cluster.
+        workers: how many guests run side by side; with Ray, how many actors.
         row_timeout_s: how long a row may take; a batch as many times that as it has rows.
         max_failures: rows that may fail; the run ends at one more. None for any number.
         resume: whether to go on with what the output directory holds.
@@ -57,6 +60,7 @@ class Evaluation:
     args: Sequence[str] = ()
     batch_rows: int = 32
     window_rows: int = 1024
+    engine: str = "local"
     workers: int = 1
     row_timeout_s: float | None = 60.0
     max_failures: int | None = None
@@ -67,6 +71,8 @@ class Evaluation:
         for name in ("batch_rows", "window_rows", "workers"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if self.engine not in ENGINES:
+            raise UsageError(f"unknown engine {self.engine!r}; there is: {', '.join(ENGINES)}")
         if self.row_timeout_s is not None and self.row_timeout_s <= 0:
             raise UsageError(f"row_timeout_s: expected seconds above 0, got {self.row_timeout_s}")
         if self.max_failures is not None and self.max_failures < 0:

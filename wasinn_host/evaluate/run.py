@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from wasinn_host.evaluate.data import Data, DataError, open_data
 from wasinn_host.evaluate.evaluation import Evaluation
-from wasinn_host.evaluate.extra import need
-from wasinn_host.evaluate.guests.answers import FAILED, STATUS_WORDS
 from wasinn_host.evaluate.host_side import GraphFiles, HostSide, find_graph
-from wasinn_host.evaluate.local import Batch, Done, Worker, compute
-from wasinn_host.evaluate.plan import Row, Window, batches, windows
+from wasinn_host.evaluate.local import Batch, Worker, compute
+from wasinn_host.evaluate.outcome import Finished, finished, schema_of
+from wasinn_host.evaluate.plan import Window, batches, windows
 from wasinn_host.evaluate.results import summary
 from wasinn_host.evaluate.store import RunDirectory
-from wasinn_host.evaluate.tasks import Task, make_task
+from wasinn_host.evaluate.tasks import Task, make_task, read_rows
 from wasinn_runtime.errors import WasinnError
 
 __all__ = ["Progress", "TooManyFailures", "evaluate"]
-
-_EXCERPT: Final = 200
 
 
 class TooManyFailures(WasinnError):
@@ -92,7 +89,7 @@ def evaluate(
     if evaluation.resume and hashes["data"] is None:
         raise DataError("standard input can not be read again: --resume needs a file")
     settings = evaluation.fingerprint(hashes)
-    store = RunDirectory(evaluation.output, settings, _schema(task), evaluation.resume)
+    store = RunDirectory(evaluation.output, settings, schema_of(task), evaluation.resume)
     try:
         if store.is_finished:
             import json
@@ -128,19 +125,30 @@ class _Run:
         self._store = store
         self._progress = progress
         self._rows = self._failed = 0
-        self._sum, self._count, self._metric = 0.0, 0, ""
+        self._sum, self._count = 0.0, 0
 
     def compute(self) -> dict[str, str]:
         """Computes what is not there yet; says where."""
-        import time
+        began = time.monotonic() - self._store.elapsed_s
+        if self._evaluation.engine == "ray":
+            from wasinn_host.evaluate.cluster import compute_on_ray
 
-        window_stream = windows(self._read(), self._evaluation.window_rows)
-        first = next(window_stream, None)
+            done_before = self._store.all_done
+            self._rows = sum(record[1] for record in self._store.records)
+            for done in compute_on_ray(
+                self._evaluation, self._task, self._data, self._graph, done_before
+            ):
+                self._keep(done, time.monotonic() - began)
+            self._store.flush()
+            if not self._store.records:
+                raise DataError(f"{self._data.source}: no rows")
+            return {"backend": "", "device": ""}
+        stream = windows(read_rows(self._data, self._task), self._evaluation.window_rows)
+        first = next(stream, None)
         if first is None:
             raise DataError(f"{self._data.source}: no rows")
-        began = time.monotonic() - self._store.elapsed_s
-        columns = self._task.given
-        with HostSide(self._evaluation, self._graph, columns) as side:
+        todo = self._todo(itertools.chain((first,), stream))
+        with HostSide(self._evaluation, self._graph, self._task.given) as side:
             where = side.where()
             stop = threading.Event()
             workers = [
@@ -148,22 +156,16 @@ class _Run:
                 for _ in range(self._evaluation.workers)
             ]
             try:
-                todo = self._todo(first, window_stream)
-                for done in compute(todo, workers, stop):
-                    self._keep(done, time.monotonic() - began)
+                for batch in compute(todo, workers, stop):
+                    self._keep(finished(self._task, batch), time.monotonic() - began)
             finally:
                 for worker in workers:
                     worker.close()
                 self._store.flush()
         return where
 
-    def _read(self) -> Iterator[Row]:
-        where = self._data.source
-        for number, row in self._data:
-            yield self._task.read(number, row, where)
-
-    def _todo(self, first: Window, others: Iterable[Window]) -> Iterator[Batch]:
-        for window in _chained(first, others):
+    def _todo(self, stream: Iterable[Window]) -> Iterator[Batch]:
+        for window in stream:
             planned = batches(window, self._evaluation.batch_rows)
             done = self._store.done(window.number)
             for place, rows in enumerate(planned):
@@ -172,78 +174,25 @@ class _Run:
                 else:
                     yield Batch(window.number, len(planned), place, rows)
 
-    def _keep(self, done: Done, at_s: float) -> None:
-        batch, answers = done.batch, done.answers
-        outcome, errors = self._task.outcome(batch.rows, answers)
-        table = _table(self._task, batch.rows, answers, outcome, errors)
-        record = (batch.place, len(batch.rows), done.seconds, at_s)
-        self._store.add(batch.window, batch.batches, table, record)
-        failed = sum(map(bool, errors))
-        self._rows += len(batch.rows)
-        self._failed += failed
-        if not failed:
-            self._metric, more, count = self._task.running(outcome)
-            self._sum += more
-            self._count += count
+    def _keep(self, done: Finished, at_s: float) -> None:
+        rows = len(done.table)
+        self._store.add(
+            done.window, done.batches, done.table, (done.place, rows, done.seconds, at_s)
+        )
+        self._rows += rows
+        self._failed += done.failed
+        self._sum += done.total
+        self._count += done.measured
         if self._progress is not None:
             mean = self._sum / self._count if self._count else float("nan")
-            self._progress(Progress(self._rows, self._failed, self._metric, mean))
+            self._progress(Progress(self._rows, self._failed, done.metric, mean))
         most = self._evaluation.max_failures
         if most is not None and self._failed > most:
-            first = next(error for error in errors if error)
             raise TooManyFailures(
-                f"{self._failed} rows failed, at most {most} may; the latest: {first}"
+                f"{self._failed} rows failed, at most {most} may; the latest: {done.error}"
             )
-
-
-def _chained(first: Window, others: Iterable[Window]) -> Iterator[Window]:
-    yield first
-    yield from others
 
 
 def _sha256(path: str) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _schema(task: Task) -> Any:
-    arrow = need("pyarrow", "to keep results")
-    return arrow.schema(
-        [
-            ("row", arrow.int64()),
-            ("id", arrow.string()),
-            ("status", arrow.string()),
-            ("error", arrow.string()),
-            ("tokens", arrow.int32()),
-            ("excerpt", arrow.string()),
-            *task.schema(),
-        ]
-    )
-
-
-def _table(
-    task: Task, rows: Sequence[Row], answers: Any, outcome: Mapping[str, Any], errors: Sequence[str]
-) -> Any:
-    arrow = need("pyarrow", "to keep results")
-    status = np.where([bool(error) for error in errors], FAILED, answers.status)
-    columns = {
-        "row": [row.number for row in rows],
-        "id": [row.id for row in rows],
-        "status": [STATUS_WORDS[code] for code in status.tolist()],
-        "error": [error or None for error in errors],
-        "tokens": answers.tokens,
-        "excerpt": [row.texts[0][:_EXCERPT] for row in rows],
-    }
-    for name, values in outcome.items():
-        is_matrix = isinstance(values, np.ndarray) and values.ndim == 2
-        columns[name] = _lists(arrow, values) if is_matrix else values
-    return arrow.table(columns, schema=_schema(task))
-
-
-def _lists(arrow: Any, values: Any) -> Any:
-    """A matrix as a list of each row, without a Python object for each number."""
-    rows, width = values.shape
-    offsets = np.arange(0, rows * width + 1, max(width, 1), dtype=np.int32)[: rows + 1]
-    if not width:
-        offsets = np.zeros(rows + 1, np.int32)
-    return arrow.ListArray.from_arrays(offsets, arrow.array(values.reshape(-1)))

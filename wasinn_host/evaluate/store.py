@@ -114,7 +114,7 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"{self.path}: another evaluation is writing to it") from None
-            if before.exists():
+            if before.exists() and (resume or self.is_finished or self._has_parts()):
                 self._continue(before, settings, resume)
             else:
                 write_whole(before, (json.dumps(settings, indent=2) + "\n").encode())
@@ -155,6 +155,9 @@ class RunDirectory:
             window.tables.append(table)
             window.records += records
 
+    def _has_parts(self) -> bool:
+        return any(self._parts.glob("*.arrow"))
+
     @property
     def is_finished(self) -> bool:
         """Whether the results are there."""
@@ -164,6 +167,11 @@ class RunDirectory:
     def elapsed_s(self) -> float:
         """How long earlier runs computed."""
         return max((r[3] for records in self._done.values() for r in records), default=0.0)
+
+    @property
+    def all_done(self) -> dict[int, frozenset[int]]:
+        """For each window of which something is finished, what `done` says."""
+        return {window: self.done(window) for window in self._done}
 
     def done(self, window: int) -> frozenset[int]:
         """Which batches of a window are finished."""

@@ -70,6 +70,7 @@ def eval() -> None:
 @click.option(
     "--window", type=int, default=_WINDOW_ROWS, metavar="ROWS", help="Sorted by length at once."
 )
+@click.option("--engine", default="local", help="local, or ray: actors of a Ray cluster.")
 @click.option("--workers", type=int, default=1, metavar="N", help="Guests side by side; 1.")
 @click.option(
     "--row-timeout", type=float, default=_ROW_TIMEOUT_S, metavar="SECONDS", help="For a row; 60."
@@ -154,6 +155,7 @@ def _evaluation(given: Mapping[str, Any]) -> Evaluation:
         assets=given["assets"],
         batch_rows=given["batch"],
         window_rows=given["window"],
+        engine=given["engine"],
         workers=given["workers"],
         row_timeout_s=given["row_timeout"],
         max_failures=given["max_failures"],

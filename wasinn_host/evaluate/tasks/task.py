@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from wasinn_host.evaluate.data import Data
 from wasinn_host.evaluate.guests.answers import FAILED, Answers
 from wasinn_host.evaluate.plan import Row
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["Task", "TaskError", "make_task", "task_names"]
+__all__ = ["Task", "TaskError", "make_task", "read_rows", "task_names"]
 
 _TASKS: Final = {
     "classification": "classification:Classification",
@@ -215,3 +216,13 @@ def make_task(name: str, columns: Mapping[str, str], labels: Sequence[str] = ())
 def column_of(rows: Iterable[Row]) -> list[Any]:
     """What is expected of each row."""
     return [row.expected for row in rows]
+
+
+def read_rows(data: Data, task: Task) -> Iterator[Row]:
+    """The data's rows as the task reads them.
+
+    Raises:
+        DataError, TaskError: see `Data` and `Task.read`.
+    """
+    for number, row in data:
+        yield task.read(number, row, data.source)
