@@ -1,0 +1,12 @@
+"""Metrics of predictions, each with a standard error and an interval. Pure functions of arrays.
+
+They know no files, models or guests. ``resampling`` says how intervals are computed.
+"""
+
+from __future__ import annotations
+
+from wasinn_host.evaluate.metrics.calibration import Bin
+from wasinn_host.evaluate.metrics.classification import Classification, classification
+from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
+
+__all__ = ["Bin", "Bootstrap", "Classification", "Metric", "classification"]
