@@ -112,6 +112,15 @@ def test_log_loss_has_no_smallest_probability() -> None:
     assert found["log_loss"].value == 3000
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_largest_logits(dtype: type[np.floating]) -> None:
+    most = np.finfo(dtype).max if dtype is not np.float64 else 1e150
+    logits = np.array([[most, -most], [0, 1]], dtype=dtype)
+    found = classification([1, 1], [0, 1], logits, options=FEW).metrics
+    assert found["log_loss"].value == pytest.approx(float(most) + math.log1p(math.exp(-1)) / 2)
+    assert found["brier"].value == pytest.approx((1 + (1 - 1 / (1 + math.exp(-1))) ** 2) / 2)
+
+
 def test_area_does_not_round_probabilities_together() -> None:
     """All four probabilities are 1 in float64, the logits are in the right order."""
     logits = np.array([[0, 40], [0, 50], [0, 60], [0, 70]], dtype=np.float32)
@@ -336,6 +345,7 @@ def test_one_class_and_one_row() -> None:
             "logits: row 1, column 1: expected a finite number, got nan: count this row as failed",
         ),
         ([0], [0], [[-math.inf, 1.0]], "row 0, column 0: expected a finite number, got -inf"),
+        ([0], [0], [[1e200, 1.0]], r"row 0, column 0: expected a number within 1e150 of 0, got"),
         ([0, 2], [0, 1], np.zeros((2, 2)), r"labels: row 1: expected 0 to 1, got 2: the logits h"),
         ([0, -1], [0, 1], np.zeros((2, 2)), r"labels: row 1: expected 0 to 1, got -1: the logit"),
         ([0, 1], [0, 5], np.zeros((2, 2)), r"predictions: row 1: expected 0 to 1, got 5"),

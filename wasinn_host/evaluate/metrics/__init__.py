@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wasinn_host.evaluate.metrics.calibration import Bin
 from wasinn_host.evaluate.metrics.classification import Classification, classification
+from wasinn_host.evaluate.metrics.regression import regression
 from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
 
-__all__ = ["Bin", "Bootstrap", "Classification", "Metric", "classification"]
+__all__ = ["Bin", "Bootstrap", "Classification", "Metric", "classification", "regression"]

@@ -7,13 +7,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wasinn_host.evaluate.metrics.result import Bools, Floats, Integers
+from wasinn_host.evaluate.metrics.result import Floats, Integers
 from wasinn_runtime.errors import UsageError
 
 __all__ = ["finite", "indices", "matrix", "numbers", "same_length", "some_rows"]
 
 # Elements that are looked at at a time.
 _CHUNK: Final = 1 << 22
+# Numbers up to it can be squared and added up in float64.
+_MOST: Final = np.float64(1e150)
 
 
 def some_rows(count: int, what: str) -> None:
@@ -65,10 +67,10 @@ def indices(values: Any, what: str, count: int, remedy: str) -> Integers:
 
 
 def numbers(values: Any, what: str) -> Floats:
-    """A column of finite numbers, as float64 [rows].
+    """A column of numbers that can be squared, as float64 [rows].
 
     Raises:
-        UsageError: not one column of numbers, or one is not finite.
+        UsageError: not one column of numbers, or one is not finite or beyond 1e150.
     """
     column = np.asarray(values)
     some_rows(column.size, what)
@@ -77,7 +79,10 @@ def numbers(values: Any, what: str) -> Floats:
             f"{what}: expected numbers [rows], got {column.dtype} {list(column.shape)}"
         )
     column = column.astype(np.float64)
-    _refuse(~np.isfinite(column), column, what)
+    bad = ~(np.abs(column) <= _MOST)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise UsageError(f"{what}: row {row}: {_expected(column[row])}")
     return column
 
 
@@ -101,7 +106,7 @@ def matrix(values: Any, what: str, second: str) -> NDArray[np.floating]:
 
 
 def finite(array: NDArray[np.floating], what: str) -> None:
-    """Refuses NaN and infinity.
+    """Refuses NaN, infinity, and numbers too large to be squared in float64.
 
     Args:
         array: [rows, columns].
@@ -112,20 +117,15 @@ def finite(array: NDArray[np.floating], what: str) -> None:
     step = max(1, _CHUNK // max(1, array.shape[1]))
     for start in range(0, len(array), step):
         part = array[start : start + step]
-        bad = ~np.isfinite(part)
+        bad = ~(np.abs(part) <= _MOST)
         if bad.any():
             row = int(np.argmax(bad.any(axis=1)))
             column = int(np.argmax(bad[row]))
             raise UsageError(
-                f"{what}: row {start + row}, column {column}: expected a finite number, "
-                f"got {part[row, column]}: count this row as failed and leave it out"
+                f"{what}: row {start + row}, column {column}: {_expected(part[row, column])}"
             )
 
 
-def _refuse(bad: Bools, column: Floats, what: str) -> None:
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise UsageError(
-            f"{what}: row {row}: expected a finite number, got {column[row]}: count this row as "
-            "failed and leave it out"
-        )
+def _expected(got: np.floating) -> str:
+    number = "a number within 1e150 of 0" if np.isfinite(got) else "a finite number"
+    return f"expected {number}, got {got}: count this row as failed and leave it out"

@@ -1,12 +1,10 @@
 """Metrics of which label was taken for which: accuracy, precision, recall, F1 and MCC.
 
 All of them follow from three totals for each label: rows where label and prediction are it, rows
-with that label, rows with that prediction. Where nothing was predicted, or no row has the label,
-precision or recall of it is 0; averages are over the labels that occur. This is scikit-learn's
-definition with ``zero_division=0``, on all rows and on each resample.
+with that label, rows with that prediction.
 
-Source: scikit-learn, User Guide, section 3.4.4; for MCC of more than two labels J. Gorodkin,
-Comparing two K-category assignments by a K-category correlation coefficient (2004).
+Source: for MCC of more than two labels J. Gorodkin, Comparing two K-category assignments by a
+K-category correlation coefficient (2004); for the rest see ``averages``.
 """
 
 from __future__ import annotations
@@ -16,20 +14,19 @@ from typing import Any
 
 import numpy as np
 
+from wasinn_host.evaluate.metrics.averages import AVERAGES, PARTS, averaged, precision_recall_f1
 from wasinn_host.evaluate.metrics.resampling import Cells, Statistic, measured
 from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric, of_extra
 
 __all__ = ["confusion_matrix", "confusion_metrics", "features", "names", "statistic"]
 
-_AVERAGES = ("macro", "micro", "weighted")
 _ONE_CLASS = "defined as 0: all labels or all predictions are the same"
 
 
 def names(labels: int) -> tuple[str, ...]:
     """The metrics of so many labels; with two there are also those of the positive one."""
-    averaged = [f"{metric}_{how}" for how in _AVERAGES for metric in ("precision", "recall", "f1")]
-    binary = ["precision", "recall", "f1"] if labels == 2 else []
-    return ("accuracy", "mcc", *binary, *averaged)
+    of_averages = [f"{metric}_{how}" for how in AVERAGES for metric in PARTS]
+    return ("accuracy", "mcc", *(PARTS if labels == 2 else ()), *of_averages)
 
 
 def features(labels: Integers, predictions: Integers, count: int) -> Any:
@@ -57,29 +54,14 @@ def statistic(count: int, positive: int) -> Statistic:
 
     def metrics(totals: Floats) -> Floats:
         right, actual, predicted = np.split(totals, 3, axis=1)
-        rows = actual.sum(axis=1)
-        accuracy = right.sum(axis=1) / rows
-        parts = (
-            _divide(right, predicted),
-            _divide(right, actual),
-            _divide(2 * right, actual + predicted),
-        )
-        occurs = (actual + predicted > 0).sum(axis=1)
-        columns = [accuracy, _mcc(right, actual, predicted)]
+        parts = precision_recall_f1(right, actual, predicted)
+        columns = [right.sum(axis=1) / actual.sum(axis=1), _mcc(right, actual, predicted)]
         if count == 2:
             columns += [part[:, positive] for part in parts]
-        columns += [part.sum(axis=1) / occurs for part in parts]
-        # Each row has one label and one prediction: what is wrong for one label is so for another.
-        columns += [accuracy] * len(parts)
-        columns += [(part * actual).sum(axis=1) / rows for part in parts]
+        columns += averaged(right, actual, predicted)
         return np.stack(columns, axis=1)
 
     return metrics
-
-
-def _divide(above: Floats, below: Floats) -> Floats:
-    """0 where nothing is below."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _mcc(right: Floats, actual: Floats, predicted: Floats) -> Floats:
@@ -93,7 +75,7 @@ def _mcc(right: Floats, actual: Floats, predicted: Floats) -> Floats:
     both = np.sqrt(np.clip(of_actual, 0, None) * np.clip(of_predicted, 0, None))
     # A label that all rows have leaves no more than what was rounded off.
     one_class = (actual.max(axis=1) == 1) | (predicted.max(axis=1) == 1)
-    return np.where(one_class, 0.0, _divide(covariance, np.where(one_class, 1.0, both)))
+    return np.where(one_class, 0.0, covariance / np.where(one_class, 1.0, both))
 
 
 def confusion_matrix(labels: Integers, predictions: Integers, count: int) -> Integers:
@@ -142,7 +124,7 @@ def _values(cells: Cells, count: int, positive: int) -> dict[str, float]:
     actual, predicted = cells.codes // count, cells.codes % count
     given: dict[str, Any] = {"sample_weight": cells.counts}
 
-    def averaged(how: str, **options: Any) -> tuple[float, float, float]:
+    def of(how: str, **options: Any) -> tuple[float, float, float]:
         three: Callable[..., Any] = metrics.precision_recall_fscore_support
         precision, recall, f1, _ = three(
             actual, predicted, average=how, zero_division=0, **options, **given
@@ -155,10 +137,10 @@ def _values(cells: Cells, count: int, positive: int) -> dict[str, float]:
         "accuracy": float(metrics.accuracy_score(actual, predicted, **given)),
         "mcc": float(_mcc(*np.split(totals[None], 3, axis=1))[0]),
     }
-    for how in _AVERAGES:
-        for name, value in zip(("precision", "recall", "f1"), averaged(how), strict=True):
+    for how in AVERAGES:
+        for name, value in zip(PARTS, of(how), strict=True):
             values[f"{name}_{how}"] = value
     if count == 2:
-        binary = averaged("binary", labels=[0, 1], pos_label=positive)
-        values |= dict(zip(("precision", "recall", "f1"), binary, strict=True))
+        binary = of("binary", labels=[0, 1], pos_label=positive)
+        values |= dict(zip(PARTS, binary, strict=True))
     return values

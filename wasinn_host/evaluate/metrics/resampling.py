@@ -23,7 +23,6 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric, of_extra
-from wasinn_runtime.errors import UsageError
 
 __all__ = [
     "UNITS",
@@ -33,6 +32,7 @@ __all__ = [
     "generator",
     "measured",
     "replicates",
+    "weights_of",
 ]
 
 #: How many units are drawn at most.
@@ -137,12 +137,20 @@ def replicates(
         float64 [resamples, metrics].
     """
     return np.concatenate(
-        [statistic(weights @ totals) for weights in _weights(totals.shape[0], counts, options)]
+        [statistic(weights @ totals) for weights in weights_of(totals.shape[0], counts, options)]
     )
 
 
-def _weights(units: int, counts: Integers | None, options: Bootstrap) -> Iterator[Floats]:
-    """How often each resample has each unit, [resamples of this chunk, units]."""
+def weights_of(units: int, counts: Integers | None, options: Bootstrap) -> Iterator[Floats]:
+    """How often each resample has each unit, some resamples at a time.
+
+    Args:
+        units: how many there are.
+        counts: int64 [units], as for ``replicates``.
+
+    Yields:
+        float64 [resamples of this part, units].
+    """
     random = generator(options, 1)
     step = max(1, _CHUNK // units)
     for start in range(0, options.resamples, step):
@@ -176,15 +184,9 @@ def measured(
         centred: for a metric that resampling moves to one side: the interval is moved back by
             the difference between the value and the resamples' mean.
         note: what there is to say of the value.
-
-    Raises:
-        UsageError: the value is not finite, so numbers were too large.
     """
     if value is None:
         return Metric(None, note=note)
-    value = float(value)
-    if not np.isfinite(value):
-        raise UsageError(f"a metric is {value}: expected values that float64 can add up and square")
     if rows < 2:
         return Metric(value, note=note or "no interval: one row says nothing of the spread")
     defined = resampled[np.isfinite(resampled)]
