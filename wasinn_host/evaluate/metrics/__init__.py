@@ -9,5 +9,15 @@ from wasinn_host.evaluate.metrics.calibration import Bin
 from wasinn_host.evaluate.metrics.classification import Classification, classification
 from wasinn_host.evaluate.metrics.regression import regression
 from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
+from wasinn_host.evaluate.metrics.tokens import Tokens, tokens
 
-__all__ = ["Bin", "Bootstrap", "Classification", "Metric", "classification", "regression"]
+__all__ = [
+    "Bin",
+    "Bootstrap",
+    "Classification",
+    "Metric",
+    "Tokens",
+    "classification",
+    "regression",
+    "tokens",
+]
