@@ -5,6 +5,13 @@ They know no files, models or guests. ``resampling`` says how intervals are comp
 
 from __future__ import annotations
 
+from wasinn_host.evaluate.metrics.answers import (
+    AnswerScores,
+    answer_score,
+    normalised_answer,
+    qa,
+    score_answers,
+)
 from wasinn_host.evaluate.metrics.calibration import Bin
 from wasinn_host.evaluate.metrics.classification import Classification, classification
 from wasinn_host.evaluate.metrics.regression import regression
@@ -12,12 +19,17 @@ from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
 from wasinn_host.evaluate.metrics.tokens import Tokens, tokens
 
 __all__ = [
+    "AnswerScores",
     "Bin",
     "Bootstrap",
     "Classification",
     "Metric",
     "Tokens",
+    "answer_score",
     "classification",
+    "normalised_answer",
+    "qa",
     "regression",
+    "score_answers",
     "tokens",
 ]
