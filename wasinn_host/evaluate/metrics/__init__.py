@@ -16,6 +16,7 @@ from wasinn_host.evaluate.metrics.calibration import Bin
 from wasinn_host.evaluate.metrics.classification import Classification, classification
 from wasinn_host.evaluate.metrics.regression import regression
 from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
+from wasinn_host.evaluate.metrics.retrieval import Retrieval, retrieval
 from wasinn_host.evaluate.metrics.tokens import Tokens, tokens
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "Bootstrap",
     "Classification",
     "Metric",
+    "Retrieval",
     "Tokens",
     "answer_score",
     "classification",
     "normalised_answer",
     "qa",
     "regression",
+    "retrieval",
     "score_answers",
     "tokens",
 ]

@@ -12,13 +12,16 @@ from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric
 __all__ = ["mean_metrics", "mean_sums", "means_of"]
 
 
-def mean_metrics(columns: Mapping[str, Floats], options: Bootstrap) -> dict[str, Metric]:
+def mean_metrics(
+    columns: Mapping[str, Floats], options: Bootstrap, *, note: str | None = None
+) -> dict[str, Metric]:
     """The mean of each column over the rows that have a score.
 
     The bootstrap draws from all rows, so how many have a score varies too.
 
     Args:
         columns: float64 [rows] each, NaN where a row has no score.
+        note: what there is to say of the values.
     """
     scores = np.stack(list(columns.values()), axis=1)
     sums = mean_sums(scores)
@@ -31,7 +34,7 @@ def mean_metrics(columns: Mapping[str, Floats], options: Bootstrap) -> dict[str,
             resampled[:, i],
             options,
             rows=int(counts[i]),
-            note="not defined: no row has a score" if counts[i] == 0 else None,
+            note="not defined: no row has a score" if counts[i] == 0 else note,
         )
         for i, name in enumerate(columns)
     }
