@@ -76,8 +76,9 @@ def _candidates(cosines: Floats, best: Floats, depth: int) -> tuple[Floats, Inte
     Most of a block is below all that is kept already, so little is left to be ordered.
     """
     limit = best.min(axis=1) if best.shape[1] == depth else np.full(len(best), -2.0)
-    # Rounding may lift a cosine over the limit; one that is equal to it comes too late.
-    line, column = np.nonzero(cosines > limit[:, None] - 10.0**-_DECIMALS)
+    # The limit is round itself, so what is not above it is not so once rounded; an equal one comes
+    # too late.
+    line, column = np.nonzero(cosines > limit[:, None])
     counts = np.bincount(line, minlength=len(best))
     place = np.arange(len(line)) - np.repeat(np.cumsum(counts) - counts, counts)
     kept = np.full((len(best), int(counts.max())), -np.inf)
