@@ -18,7 +18,7 @@ from wasinn_host.evaluate.metrics import (
     Metric,
     answer_score,
     normalised_answer,
-    qa,
+    qa_metrics,
     score_answers,
 )
 from wasinn_runtime.errors import UsageError
@@ -93,7 +93,7 @@ def test_metrics_by_hand() -> None:
     assert scored.exact.tolist() == [True, False, True, False]
     assert scored.f1.tolist() == pytest.approx([1, 2 / 3, 1, 0])
     assert scored.answerable.tolist() == [True, True, False, False]
-    found = qa(scored.exact, scored.f1, scored.answerable, options=FEW)
+    found = qa_metrics(scored.exact, scored.f1, scored.answerable, options=FEW)
     assert {name: metric.value for name, metric in found.items()} == pytest.approx(
         {
             "exact": 0.5,
@@ -106,9 +106,9 @@ def test_metrics_by_hand() -> None:
 
 
 def test_without_unanswerable_questions_there_is_one_kind() -> None:
-    found = qa([True, False], [1.0, 0.5], [True, True], options=FEW)
+    found = qa_metrics([True, False], [1.0, 0.5], [True, True], options=FEW)
     assert list(found) == ["exact", "f1"]
-    only = qa([True, False], [1.0, 0.0], [False, False], options=FEW)
+    only = qa_metrics([True, False], [1.0, 0.0], [False, False], options=FEW)
     assert only["answerable_f1"] == Metric(None, note="not defined: no row has a score")
     assert only["unanswerable_exact"].value == 0.5
 
@@ -118,7 +118,7 @@ def test_standard_errors() -> None:
     random = np.random.default_rng(0)
     f1 = random.random(6000)
     answerable = random.random(6000) < 0.3
-    found = qa(f1 > 0.5, f1, answerable, options=Bootstrap(3000))
+    found = qa_metrics(f1 > 0.5, f1, answerable, options=Bootstrap(3000))
     assert found["f1"].standard_error == pytest.approx(f1.std() / math.sqrt(6000), rel=0.06)
     kept = f1[answerable]
     error = kept.std() / math.sqrt(len(kept))
@@ -133,7 +133,7 @@ def test_intervals_cover_the_truth() -> None:
         exact = random.random(150) < 0.6
         # 1 where exact, else 0.25 on average: 0.7 in all.
         f1 = np.where(exact, 1.0, random.random(150) / 2)
-        found = qa(exact, f1, random.random(150) < 0.5, options=Bootstrap(300))
+        found = qa_metrics(exact, f1, random.random(150) < 0.5, options=Bootstrap(300))
         for name in covered:
             metric = found[name]
             assert metric.low is not None
@@ -153,7 +153,7 @@ def test_the_order_of_rows_changes_no_value(
 ) -> None:
     def values(these: list[tuple[str, list[str]]]) -> dict[str, float | None]:
         scored = score_answers(*zip(*these, strict=True))
-        found = qa(scored.exact, scored.f1, scored.answerable, options=FEW)
+        found = qa_metrics(scored.exact, scored.f1, scored.answerable, options=FEW)
         return {name: metric.value for name, metric in found.items()}
 
     assert values(data_.draw(st.permutations(rows))) == pytest.approx(values(rows))
@@ -168,7 +168,7 @@ def test_perfect_answers(answers: list[str]) -> None:
             assert scored.exact[row]
             assert scored.f1[row] == 1
     scored = score_answers(answers, [[answer] for answer in answers])
-    found = qa(scored.exact, scored.f1, scored.answerable, options=FEW)
+    found = qa_metrics(scored.exact, scored.f1, scored.answerable, options=FEW)
     assert {metric.value for metric in found.values()} <= {1, None}
     assert found["f1"].value == 1
 
@@ -191,8 +191,8 @@ def test_what_is_refused(answers: Any, references: Any, message: str) -> None:
 
 def test_scores_are_checked() -> None:
     with pytest.raises(UsageError, match="f1: row 1: expected a finite number, got nan"):
-        qa([1, 0], [1, math.nan], [True, True])
+        qa_metrics([1, 0], [1, math.nan], [True, True])
     with pytest.raises(UsageError, match="got exact 2, f1 2, answerable 1"):
-        qa([1, 0], [1, 0], [True])
+        qa_metrics([1, 0], [1, 0], [True])
     with pytest.raises(UsageError, match="exact: expected at least 1 row, got none"):
-        qa([], [], [])
+        qa_metrics([], [], [])

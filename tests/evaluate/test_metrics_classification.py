@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from wasinn_host.evaluate.metrics import Bootstrap, Metric, classification
+from wasinn_host.evaluate.metrics import Bootstrap, Metric, classification_metrics
 from wasinn_host.evaluate.metrics.confusion import features, names, statistic
 from wasinn_host.evaluate.metrics.ranking import area
 from wasinn_host.evaluate.metrics.resampling import UNITS, Rows
@@ -40,7 +40,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("rows", [40, 3000])
 def test_values_are_those_of_scikit_learn(labels: int, rows: int) -> None:
     actual, predicted, logits = data(rows, labels, seed=labels)
-    found = classification(actual, predicted, logits, options=FEW)
+    found = classification_metrics(actual, predicted, logits, options=FEW)
     shares = softmax(logits)
     expected: dict[str, Any] = {
         "accuracy": reference.accuracy_score(actual, predicted),
@@ -68,7 +68,7 @@ def test_values_are_those_of_scikit_learn(labels: int, rows: int) -> None:
 
 def test_the_other_label_can_be_the_positive_one() -> None:
     actual, predicted, logits = data(300, 2)
-    found = classification(actual, predicted, logits, options=FEW, positive=0).metrics
+    found = classification_metrics(actual, predicted, logits, options=FEW, positive=0).metrics
     assert found["f1"].value == pytest.approx(reference.f1_score(actual, predicted, pos_label=0))
     assert found["roc_auc"].value == pytest.approx(
         reference.roc_auc_score(actual == 0, softmax(logits)[:, 0])
@@ -79,7 +79,7 @@ def test_calibration_by_hand() -> None:
     """Three rows of 0.8, two of them right, and one of 0.6 that is wrong."""
     shares = np.array([[0.8, 0.2], [0.8, 0.2], [0.2, 0.8], [0.6, 0.4]])
     actual, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 0])
-    found = classification(actual, predicted, np.log(shares), options=FEW, bins=2)
+    found = classification_metrics(actual, predicted, np.log(shares), options=FEW, bins=2)
     low, high = found.calibration
     assert (low.start, low.end, low.count) == (0, 0.5, 0)
     assert low.confidence is low.accuracy is None
@@ -87,7 +87,7 @@ def test_calibration_by_hand() -> None:
     assert high.confidence == pytest.approx(0.75)
     assert high.accuracy == 0.5
     assert found.metrics["ece"].value == pytest.approx(0.25)
-    ten = classification(actual, predicted, np.log(shares), options=FEW, bins=10)
+    ten = classification_metrics(actual, predicted, np.log(shares), options=FEW, bins=10)
     # |2 - 2.4| in one bin, |0 - 0.6| in the other, of four rows.
     assert ten.metrics["ece"].value == pytest.approx((0.4 + 0.6) / 4)
     assert sum(part.count for part in ten.calibration) == 4
@@ -102,13 +102,13 @@ def test_calibration_by_hand() -> None:
 
 def test_a_confidence_on_an_edge_is_in_the_bin_below() -> None:
     logits = np.zeros((4, 4), dtype=np.float32)  # 0.25 each
-    found = classification([0, 1, 2, 3], [0, 0, 0, 0], logits, options=FEW, bins=4)
+    found = classification_metrics([0, 1, 2, 3], [0, 0, 0, 0], logits, options=FEW, bins=4)
     assert [part.count for part in found.calibration] == [4, 0, 0, 0]
     assert found.metrics["ece"].value == 0
 
 
 def test_log_loss_has_no_smallest_probability() -> None:
-    found = classification([0], [1], np.array([[0.0, 3000.0]]), options=FEW).metrics
+    found = classification_metrics([0], [1], np.array([[0.0, 3000.0]]), options=FEW).metrics
     assert found["log_loss"].value == 3000
 
 
@@ -116,7 +116,7 @@ def test_log_loss_has_no_smallest_probability() -> None:
 def test_the_largest_logits(dtype: type[np.floating]) -> None:
     most = np.finfo(dtype).max if dtype is not np.float64 else 1e150
     logits = np.array([[most, -most], [0, 1]], dtype=dtype)
-    found = classification([1, 1], [0, 1], logits, options=FEW).metrics
+    found = classification_metrics([1, 1], [0, 1], logits, options=FEW).metrics
     assert found["log_loss"].value == pytest.approx(float(most) + math.log1p(math.exp(-1)) / 2)
     assert found["brier"].value == pytest.approx((1 + (1 - 1 / (1 + math.exp(-1))) ** 2) / 2)
 
@@ -142,7 +142,7 @@ def test_area_has_delongs_standard_error(decimals: int) -> None:
     actual = random.integers(0, 2, 150)
     scores = np.round(random.normal(size=150) + actual, decimals)
     logits = np.stack([np.zeros(150), scores], axis=1)
-    found = classification(actual, (scores > 0).astype(int), logits, options=FEW)
+    found = classification_metrics(actual, (scores > 0).astype(int), logits, options=FEW)
     value, error = delong(actual == 1, scores)
     metric = found.metrics["roc_auc"]
     assert (metric.value, metric.standard_error) == pytest.approx((value, error))
@@ -172,9 +172,11 @@ def test_area_where_labels_are_missing() -> None:
     assert found.value == pytest.approx(
         np.mean([reference.roc_auc_score(actual[kept] == i, shares[:, i]) for i in (0, 1, 3)])
     )
-    one = classification([1, 1], [1, 0], logits[:2], options=FEW).metrics["roc_auc"]
+    one = classification_metrics([1, 1], [1, 0], logits[:2], options=FEW).metrics["roc_auc"]
     assert one == Metric(None, note="not defined: all rows have the label 1")
-    single = classification([0, 1, 1], [0, 1, 1], logits[:3, :2], options=FEW).metrics["roc_auc"]
+    single = classification_metrics([0, 1, 1], [0, 1, 1], logits[:3, :2], options=FEW).metrics[
+        "roc_auc"
+    ]
     assert single.value is not None
     assert single.standard_error is single.low is single.high is None
     assert single.note == "no interval: label 1 is in a single row, or in all but one"
@@ -202,7 +204,7 @@ def test_each_resample_is_what_scikit_learn_says_of_those_rows(labels: int) -> N
 def test_accuracy_has_the_binomial_standard_error() -> None:
     actual, predicted, logits = data(2000, 2)
     options = Bootstrap(resamples=4000)
-    found = classification(actual, predicted, logits, options=options).metrics["accuracy"]
+    found = classification_metrics(actual, predicted, logits, options=options).metrics["accuracy"]
     assert found.value is not None
     assert found.low is not None
     assert found.high is not None
@@ -215,10 +217,10 @@ def test_accuracy_has_the_binomial_standard_error() -> None:
 def test_intervals_cover_the_truth() -> None:
     """0.95 of intervals should; the bounds are four standard errors of the share away."""
     names = ["accuracy", "f1_macro", "mcc", "log_loss", "brier", "roc_auc"]
-    truth = classification(*data(400_000, 3, seed=99), options=FEW).metrics
+    truth = classification_metrics(*data(400_000, 3, seed=99), options=FEW).metrics
     covered = dict.fromkeys(names, 0)
     for seed in range(200):
-        found = classification(*data(250, 3, seed=seed), options=Bootstrap(200)).metrics
+        found = classification_metrics(*data(250, 3, seed=seed), options=Bootstrap(200)).metrics
         for name in names:
             true, low, high = truth[name].value, found[name].low, found[name].high
             assert true is not None
@@ -231,7 +233,7 @@ def test_intervals_cover_the_truth() -> None:
 
 def test_calibration_error_interval_is_around_the_value() -> None:
     actual, predicted, logits = data(500, 3, pull=0.0)
-    found = classification(actual, predicted, logits * 3).metrics["ece"]
+    found = classification_metrics(actual, predicted, logits * 3).metrics["ece"]
     assert found.value is not None
     assert found.low is not None
     assert found.high is not None
@@ -240,7 +242,7 @@ def test_calibration_error_interval_is_around_the_value() -> None:
     random = np.random.default_rng(2)
     logits = random.normal(size=(60, 2)).astype(np.float32)
     actual = (random.random(60) < softmax(logits)[:, 1]).astype(int)
-    found = classification(actual, logits.argmax(axis=1), logits, bins=4).metrics["ece"]
+    found = classification_metrics(actual, logits.argmax(axis=1), logits, bins=4).metrics["ece"]
     assert found.low == 0
 
 
@@ -258,7 +260,7 @@ def test_many_labels_are_resampled_in_groups() -> None:
     """More different cells than units."""
     actual, predicted, logits = data(30_000, 120)
     assert len(np.unique(actual * 120 + predicted)) > UNITS
-    found = classification(actual, predicted, logits).metrics["accuracy"]
+    found = classification_metrics(actual, predicted, logits).metrics["accuracy"]
     assert found.value is not None
     error = math.sqrt(found.value * (1 - found.value) / 30_000)
     assert found.standard_error == pytest.approx(error, rel=0.15)
@@ -266,15 +268,15 @@ def test_many_labels_are_resampled_in_groups() -> None:
 
 def test_a_seed_gives_the_same_again() -> None:
     columns = data(300, 3)
-    one = classification(*columns, options=Bootstrap(100, seed=5))
-    assert classification(*columns, options=Bootstrap(100, seed=5)).metrics == one.metrics
-    assert classification(*columns, options=Bootstrap(100, seed=6)).metrics != one.metrics
+    one = classification_metrics(*columns, options=Bootstrap(100, seed=5))
+    assert classification_metrics(*columns, options=Bootstrap(100, seed=5)).metrics == one.metrics
+    assert classification_metrics(*columns, options=Bootstrap(100, seed=6)).metrics != one.metrics
 
 
 def test_a_higher_confidence_is_a_wider_interval() -> None:
     columns = data(300, 3)
-    narrow = classification(*columns, options=Bootstrap(confidence=0.5)).metrics
-    wide = classification(*columns, options=Bootstrap(confidence=0.99)).metrics
+    narrow = classification_metrics(*columns, options=Bootstrap(confidence=0.5)).metrics
+    wide = classification_metrics(*columns, options=Bootstrap(confidence=0.99)).metrics
     for name, metric in narrow.items():
         assert None not in (metric.low, metric.high)
         assert (wide[name].low or 0) < (metric.low or 0)
@@ -297,8 +299,8 @@ def test_the_order_of_rows_changes_no_value(
 ) -> None:
     columns = data(rows, labels, seed)
     order = data_.draw(st.permutations(range(rows)))
-    one = classification(*columns, options=FEW)
-    other = classification(*(column[order] for column in columns), options=FEW)
+    one = classification_metrics(*columns, options=FEW)
+    other = classification_metrics(*(column[order] for column in columns), options=FEW)
     assert set(one.metrics) == set(other.metrics)
     for name, metric in one.metrics.items():
         assert other.metrics[name].value == pytest.approx(metric.value), name
@@ -313,7 +315,7 @@ def test_the_order_of_rows_changes_no_value(
 def test_perfect_predictions(actual: list[int], more: int) -> None:
     labels = max(actual) + 1 + more
     logits = np.eye(labels, dtype=np.float32)[actual] * 200
-    found = classification(actual, actual, logits, options=FEW).metrics
+    found = classification_metrics(actual, actual, logits, options=FEW).metrics
     # Of two labels the positive one occurs, as the filter wants two different ones.
     for name, metric in found.items():
         assert metric.value == pytest.approx(0 if name in ("log_loss", "brier", "ece") else 1), name
@@ -321,12 +323,12 @@ def test_perfect_predictions(actual: list[int], more: int) -> None:
 
 def test_one_class_and_one_row() -> None:
     logits = np.array([[2.0, 0.0], [3.0, 0.0]])
-    found = classification([0, 0], [0, 0], logits, options=FEW).metrics
+    found = classification_metrics([0, 0], [0, 0], logits, options=FEW).metrics
     assert found["mcc"].value == 0
     assert found["mcc"].note == "defined as 0: all labels or all predictions are the same"
     assert found["f1"].value == 0
     assert found["f1_macro"].value == 1
-    one = classification([0], [0], logits[:1], options=FEW).metrics["accuracy"]
+    one = classification_metrics([0], [0], logits[:1], options=FEW).metrics["accuracy"]
     assert one == Metric(1.0, note="no interval: one row says nothing of the spread")
     assert one.to_json(0.95)["note"] == one.note
 
@@ -355,7 +357,7 @@ def test_one_class_and_one_row() -> None:
 )
 def test_what_is_refused(labels: Any, predictions: Any, logits: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        classification(labels, predictions, logits)
+        classification_metrics(labels, predictions, logits)
 
 
 def test_options_are_checked() -> None:
@@ -367,12 +369,12 @@ def test_options_are_checked() -> None:
     with pytest.raises(UsageError, match="confidence: expected a number between 0 and 1"):
         Bootstrap(confidence=95)
     with pytest.raises(UsageError, match="positive: expected 0 or 1, got 2"):
-        classification(*columns, positive=2)
+        classification_metrics(*columns, positive=2)
     with pytest.raises(UsageError, match="bins: expected 1 or more, got 0"):
-        classification(*columns, bins=0)
+        classification_metrics(*columns, bins=0)
 
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
     with pytest.raises(UsageError, match=r"sklearn.*pip install 'wasinn-host\[eval\]'"):
-        classification(*data(4, 2))
+        classification_metrics(*data(4, 2))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn import metrics as reference
 
-from wasinn_host.evaluate.metrics import Bootstrap, Metric, regression
+from wasinn_host.evaluate.metrics import Bootstrap, Metric, regression_metrics
 from wasinn_host.evaluate.metrics.regression import correlation_sums, pearson_of
 from wasinn_host.evaluate.metrics.spearman import MOST_RESAMPLED, influence, rank_resamples
 from wasinn_runtime.errors import UsageError
@@ -34,7 +33,7 @@ def data(rows: int, seed: int = 0, share: float = 0.7, decimals: int = 8) -> tup
 @pytest.mark.parametrize("decimals", [0, 8])
 def test_values_are_those_of_the_libraries(rows: int, decimals: int) -> None:
     targets, scores = data(rows, decimals=decimals)
-    found = regression(targets, scores, options=FEW)
+    found = regression_metrics(targets, scores, options=FEW)
     assert {name: metric.value for name, metric in found.items()} == {
         "pearson": pytest.approx(stats.pearsonr(targets, scores).statistic),
         "spearman": pytest.approx(stats.spearmanr(targets, scores).statistic),
@@ -44,7 +43,7 @@ def test_values_are_those_of_the_libraries(rows: int, decimals: int) -> None:
 
 
 def test_by_hand() -> None:
-    found = regression([1, 2, 3, 4], [2, 2, 5, 4], options=FEW)
+    found = regression_metrics([1, 2, 3, 4], [2, 2, 5, 4], options=FEW)
     assert found["mae"].value == pytest.approx((1 + 0 + 2 + 0) / 4)
     assert found["rmse"].value == pytest.approx(math.sqrt((1 + 4) / 4))
     # Ranks 1.5, 1.5, 4, 3 against 1, 2, 3, 4: sums of products 4, of squares 5 and 4.5.
@@ -82,9 +81,9 @@ def test_the_two_ways_to_a_rank_correlations_interval_agree(
 ) -> None:
     columns = data(3000)
     options = Bootstrap(resamples=3000)
-    drawn = regression(*columns, options=options)["spearman"]
+    drawn = regression_metrics(*columns, options=options)["spearman"]
     monkeypatch.setattr("wasinn_host.evaluate.metrics.spearman.MOST_RESAMPLED", 2999)
-    delta = regression(*columns, options=options)["spearman"]
+    delta = regression_metrics(*columns, options=options)["spearman"]
     assert drawn.value == delta.value
     assert drawn != delta
     assert drawn.standard_error is not None
@@ -95,10 +94,10 @@ def test_the_two_ways_to_a_rank_correlations_interval_agree(
 
 def test_intervals_cover_the_truth() -> None:
     """0.95 of intervals should; the bounds are four standard errors of the share away."""
-    truth = regression(*data(1_000_000, seed=999))
+    truth = regression_metrics(*data(1_000_000, seed=999))
     covered = dict.fromkeys(truth, 0)
     for seed in range(200):
-        found = regression(*data(200, seed), options=Bootstrap(200))
+        found = regression_metrics(*data(200, seed), options=Bootstrap(200))
         for name, metric in found.items():
             true = truth[name].value
             assert true is not None
@@ -118,8 +117,8 @@ def test_the_order_of_rows_changes_no_value(
     pairs: list[tuple[int, int]], data_: st.DataObject
 ) -> None:
     other = data_.draw(st.permutations(pairs))
-    one = regression(*zip(*pairs, strict=True), options=FEW)
-    two = regression(*zip(*other, strict=True), options=FEW)
+    one = regression_metrics(*zip(*pairs, strict=True), options=FEW)
+    two = regression_metrics(*zip(*other, strict=True), options=FEW)
     for name, metric in one.items():
         assert two[name].value == pytest.approx(metric.value), name
         constant = any(len(set(column)) == 1 for column in zip(*pairs, strict=True))
@@ -133,7 +132,7 @@ def test_the_order_of_rows_changes_no_value(
     )
 )
 def test_perfect_predictions(values: list[float]) -> None:
-    found = regression(values, values, options=FEW)
+    found = regression_metrics(values, values, options=FEW)
     for name, metric in found.items():
         if metric.value is None:  # floats next to each other, far from 0
             assert metric.note is not None
@@ -151,24 +150,24 @@ def test_perfect_predictions(values: list[float]) -> None:
     ],
 )
 def test_no_correlation(targets: list[float], scores: list[float], note: str) -> None:
-    found = regression(targets, scores, options=FEW)
+    found = regression_metrics(targets, scores, options=FEW)
     for name in CORRELATIONS:
         assert found[name] == Metric(None, note=note)
     assert found["mae"].value == pytest.approx(np.mean(np.abs(np.subtract(targets, scores))))
 
 
 def test_a_column_that_is_constant_but_for_rounding() -> None:
-    found = regression([1e20, 1e20 + 1e5, 1e20], [1, 2, 3], options=FEW)
+    found = regression_metrics([1e20, 1e20 + 1e5, 1e20], [1, 2, 3], options=FEW)
     assert found["pearson"].value is None
     assert found["pearson"].note == "not defined: all targets are 1e+20 but for rounding"
     assert found["spearman"].value == pytest.approx(0)
 
 
 def test_where_most_resamples_have_no_correlation() -> None:
-    found = regression([1, 1, 1, 1, 5], [1, 2, 3, 4, 5], options=Bootstrap(500))
+    found = regression_metrics([1, 1, 1, 1, 5], [1, 2, 3, 4, 5], options=Bootstrap(500))
     for name in CORRELATIONS:
         assert found[name].low is not None
-    found = regression([1, 2], [3, 4], options=Bootstrap())
+    found = regression_metrics([1, 2], [3, 4], options=Bootstrap())
     for name in CORRELATIONS:
         assert found[name].value == pytest.approx(1)
         assert found[name].low is None
@@ -178,7 +177,7 @@ def test_where_most_resamples_have_no_correlation() -> None:
 def test_one_outlier_does_not_cost_the_digits() -> None:
     targets, scores = data(200)
     targets[0] = 1e9
-    found = regression(targets, scores)["pearson"]
+    found = regression_metrics(targets, scores)["pearson"]
     assert found.value == pytest.approx(stats.pearsonr(targets, scores).statistic)
     assert found.standard_error is not None
 
@@ -197,14 +196,13 @@ def test_one_outlier_does_not_cost_the_digits() -> None:
 )
 def test_what_is_refused(targets: Any, scores: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        regression(targets, scores)
+        regression_metrics(targets, scores)
 
 
 @pytest.mark.parametrize("scale", [1e-140, 1.0, 1e140])
 def test_numbers_of_any_size(scale: float) -> None:
     targets, scores = (column * scale for column in data(50))
-    one: Callable[..., dict[str, Metric]] = regression
-    found, plain = one(targets, scores), one(*data(50))
+    found, plain = regression_metrics(targets, scores), regression_metrics(*data(50))
     for name in CORRELATIONS:
         assert found[name].value == pytest.approx(plain[name].value)
         assert found[name].low == pytest.approx(plain[name].low)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import ndcg_score
 
-from wasinn_host.evaluate.metrics import Bootstrap, Metric, retrieval
+from wasinn_host.evaluate.metrics import Bootstrap, Metric, retrieval_metrics
 from wasinn_host.evaluate.metrics.nearest import nearest
 from wasinn_runtime.errors import UsageError
 
@@ -96,7 +96,7 @@ def test_values_by_hand() -> None:
     documents = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     queries = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     relevant = [[0], [1, 3], [4], []]
-    found = retrieval(queries, documents, relevant, depths=(1, 3), options=FEW)
+    found = retrieval_metrics(queries, documents, relevant, depths=(1, 3), options=FEW)
     assert found.ranking.tolist() == [[0, 1, 2]] * 4
     second = 1 / math.log2(3)
     assert {name: metric.value for name, metric in found.metrics.items()} == pytest.approx(
@@ -122,7 +122,9 @@ def test_ndcg_is_that_of_scikit_learn() -> None:
     truth = np.zeros((15, 30))
     for query, numbers in enumerate(relevant):
         truth[query, numbers] = 1
-    found = retrieval(queries, documents, [list(n) for n in relevant], depths=depths, options=FEW)
+    found = retrieval_metrics(
+        queries, documents, [list(n) for n in relevant], depths=depths, options=FEW
+    )
     for depth in depths:
         expected = ndcg_score(truth, cosines(queries, documents), k=depth)
         assert found.metrics[f"ndcg@{depth}"].value == pytest.approx(expected)
@@ -133,7 +135,7 @@ def test_metrics_from_the_whole_ranking() -> None:
     random = np.random.default_rng(4)
     queries, documents = random.normal(size=(40, 6)), random.normal(size=(80, 6))
     relevant = [list(random.choice(80, size=random.integers(1, 5))) for _ in range(40)]
-    found = retrieval(queries, documents, relevant, depths=(10, 2), options=FEW)
+    found = retrieval_metrics(queries, documents, relevant, depths=(10, 2), options=FEW)
     for query, order in enumerate(ranked(queries, documents)):
         right = set(relevant[query])
         for depth in (2, 10):
@@ -144,7 +146,7 @@ def test_metrics_from_the_whole_ranking() -> None:
 
 
 def test_fewer_documents_than_depth() -> None:
-    found = retrieval([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.1]], [[0]], options=FEW)
+    found = retrieval_metrics([[1.0, 0.0]], [[0.0, 1.0], [1.0, 0.1]], [[0]], options=FEW)
     assert found.ranking.tolist() == [[1, 0]]
     assert found.metrics["recall@1"].value == 0
     assert found.metrics["recall@10"].value == 1
@@ -153,7 +155,7 @@ def test_fewer_documents_than_depth() -> None:
 
 
 def test_no_query_has_relevant_documents() -> None:
-    found = retrieval([[1.0]], [[1.0]], [[]], options=FEW)
+    found = retrieval_metrics([[1.0]], [[1.0]], [[]], options=FEW)
     note = "1 of 1 queries have no relevant documents and are left out"
     assert set(found.metrics.values()) == {Metric(None, note=note)}
     assert found.metrics["mrr@10"].to_json(0.95)["value"] is None
@@ -176,7 +178,7 @@ def test_standard_error_is_that_of_the_queries() -> None:
     documents = random.normal(size=(300, 12))
     queries = documents + 0.9 * random.normal(size=(300, 12))
     relevant = [[i] if i % 4 else [] for i in range(300)]
-    found = retrieval(queries, documents, relevant, options=Bootstrap(4000))
+    found = retrieval_metrics(queries, documents, relevant, options=Bootstrap(4000))
     for name, metric in found.metrics.items():
         scores = found.scores[name][~np.isnan(found.scores[name])]
         assert len(scores) == 225
@@ -191,8 +193,8 @@ def test_the_order_of_queries_changes_no_value(seed: int, rows: int, data_: st.D
     queries, documents = random.normal(size=(rows, 3)), random.normal(size=(15, 3))
     relevant = [list(random.choice(15, size=random.integers(0, 4))) for _ in range(rows)]
     order = data_.draw(st.permutations(range(rows)))
-    one = retrieval(queries, documents, relevant, options=FEW)
-    other = retrieval(queries[order], documents, [relevant[i] for i in order], options=FEW)
+    one = retrieval_metrics(queries, documents, relevant, options=FEW)
+    other = retrieval_metrics(queries[order], documents, [relevant[i] for i in order], options=FEW)
     assert one.without_relevant == other.without_relevant
     for name, metric in one.metrics.items():
         assert other.metrics[name].value == pytest.approx(metric.value), name
@@ -202,7 +204,7 @@ def test_the_order_of_queries_changes_no_value(seed: int, rows: int, data_: st.D
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 30))
 def test_perfect_rankings(seed: int, rows: int) -> None:
     documents = np.random.default_rng(seed).normal(size=(rows, 5))
-    found = retrieval(documents * 3, documents, [[i] for i in range(rows)], options=FEW)
+    found = retrieval_metrics(documents * 3, documents, [[i] for i in range(rows)], options=FEW)
     assert [metric.value for metric in found.metrics.values()] == [1] * 7
 
 
@@ -235,10 +237,10 @@ def test_perfect_rankings(seed: int, rows: int) -> None:
 )
 def test_what_is_refused(queries: Any, documents: Any, relevant: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        retrieval(queries, documents, relevant)
+        retrieval_metrics(queries, documents, relevant)
 
 
 @pytest.mark.parametrize("depths", [(), (0, 3)])
 def test_depths_are_checked(depths: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="depths: expected numbers of 1 or more, got"):
-        retrieval([[1.0]], [[1.0]], [[0]], depths=depths)
+        retrieval_metrics([[1.0]], [[1.0]], [[0]], depths=depths)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from seqeval.metrics import sequence_labeling as reference
 from seqeval.metrics.sequence_labeling import get_entities
 
-from wasinn_host.evaluate.metrics import Bootstrap, Metric, tokens
+from wasinn_host.evaluate.metrics import Bootstrap, Metric, token_metrics
 from wasinn_host.evaluate.metrics.entities import entity_counts
 from wasinn_host.evaluate.metrics.tokens import features, names, statistic
 from wasinn_runtime.errors import UsageError
@@ -80,7 +80,7 @@ def test_entities_are_those_of_seqeval(rows: list[list[tuple[str, str]]]) -> Non
 @given(pairs().filter(lambda rows: any(a != "O" or b != "O" for row in rows for a, b in row)))
 def test_values_are_those_of_seqeval(rows: list[list[tuple[str, str]]]) -> None:
     labels, predictions = apart(rows)
-    found = tokens(labels, predictions, options=FEW)
+    found = token_metrics(labels, predictions, options=FEW)
     for average, end in (("micro", ""), ("macro", "_macro"), ("weighted", "_weighted")):
         got = [found.metrics[f"{part}{end}"].value for part in ("precision", "recall", "f1")]
         assert got == pytest.approx(of_seqeval(labels, predictions, average)), average
@@ -98,7 +98,7 @@ def test_by_hand() -> None:
     """seqeval's own example: the place of one entity is off by a token, the other is right."""
     labels = [["O", "O", "O", "B-MISC", "I-MISC", "I-MISC", "O"], ["B-PER", "I-PER", "O"]]
     predictions = [["O", "O", "B-MISC", "I-MISC", "I-MISC", "I-MISC", "O"], ["B-PER", "I-PER", "O"]]
-    found = tokens(labels, predictions, options=FEW)
+    found = token_metrics(labels, predictions, options=FEW)
     assert found.support == {"MISC": 1, "PER": 1}
     assert found.types["MISC"]["f1"].value == 0
     assert found.types["PER"]["f1"].value == 1
@@ -111,10 +111,10 @@ def test_rows_of_several_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, predictions = data(50)
     labels.append(["B-LATE"])
     predictions.append(["B-LATE"])
-    whole = tokens(labels, predictions, options=FEW)
+    whole = token_metrics(labels, predictions, options=FEW)
     for chunk in (1, 20):
         monkeypatch.setattr("wasinn_host.evaluate.metrics.entities._CHUNK", chunk)
-        assert tokens(labels, predictions, options=FEW) == whole
+        assert token_metrics(labels, predictions, options=FEW) == whole
     assert whole.support["LATE"] == 1
 
 
@@ -132,10 +132,10 @@ def test_each_resample_is_what_seqeval_says_of_those_rows() -> None:
 
 
 def test_intervals_cover_the_truth() -> None:
-    truth = tokens(*data(60_000, seed=999), options=FEW).metrics
+    truth = token_metrics(*data(60_000, seed=999), options=FEW).metrics
     covered = dict.fromkeys(truth, 0)
     for seed in range(200):
-        found = tokens(*data(80, seed), options=Bootstrap(200)).metrics
+        found = token_metrics(*data(80, seed), options=Bootstrap(200)).metrics
         for name, metric in found.items():
             true = truth[name].value
             assert true is not None
@@ -151,8 +151,8 @@ def test_intervals_cover_the_truth() -> None:
 def test_the_order_of_rows_changes_no_value(
     rows: list[list[tuple[str, str]]], data_: st.DataObject
 ) -> None:
-    one = tokens(*apart(rows), options=FEW)
-    other = tokens(*apart(data_.draw(st.permutations(rows))), options=FEW)
+    one = token_metrics(*apart(rows), options=FEW)
+    other = token_metrics(*apart(data_.draw(st.permutations(rows))), options=FEW)
     assert one.support == other.support
     for name, metric in one.metrics.items():
         assert other.metrics[name].value == pytest.approx(metric.value), name
@@ -162,7 +162,7 @@ def test_the_order_of_rows_changes_no_value(
 @given(pairs())
 def test_perfect_predictions(rows: list[list[tuple[str, str]]]) -> None:
     labels, _ = apart(rows)
-    found = tokens(labels, labels, options=FEW)
+    found = token_metrics(labels, labels, options=FEW)
     has_entity = any(label != "O" for row in labels for label in row)
     for name, metric in found.metrics.items():
         expected = any(labels) if name == "token_accuracy" else has_entity
@@ -172,18 +172,18 @@ def test_perfect_predictions(rows: list[list[tuple[str, str]]]) -> None:
 
 
 def test_rows_without_entities_or_tokens() -> None:
-    found = tokens([["O"], []], [["O"], []], options=FEW)
+    found = token_metrics([["O"], []], [["O"], []], options=FEW)
     none = "not defined: neither labels nor predictions have an entity"
     assert found.metrics["f1"] == found.metrics["precision_macro"] == Metric(None, note=none)
     assert found.types == {}
     assert found.support == {}
     assert found.metrics["token_accuracy"].value == 1
-    empty = tokens([[]], [[]], options=FEW).metrics["token_accuracy"]
+    empty = token_metrics([[]], [[]], options=FEW).metrics["token_accuracy"]
     assert empty == Metric(None, note="not defined: the rows have no tokens")
 
 
 def test_a_type_that_only_the_model_has() -> None:
-    found = tokens([["O"], ["B-PER"]], [["B-LOC"], ["B-PER"]], options=FEW)
+    found = token_metrics([["O"], ["B-PER"]], [["B-LOC"], ["B-PER"]], options=FEW)
     assert found.support == {"LOC": 0, "PER": 1}
     assert [metric.value for metric in found.types["LOC"].values()] == [0, 0, 0]
     assert found.metrics["f1_macro"].value == 0.5
@@ -197,7 +197,7 @@ def test_a_standard_error() -> None:
     right = random.random(3000) < 0.7
     labels = [["B-A"]] * 3000
     predictions = [["B-A" if hit else "O"] for hit in right]
-    recall = tokens(labels, predictions, options=Bootstrap(3000)).metrics["recall"]
+    recall = token_metrics(labels, predictions, options=Bootstrap(3000)).metrics["recall"]
     assert recall.value == pytest.approx(right.mean())
     error = math.sqrt(right.mean() * (1 - right.mean()) / 3000)
     assert recall.standard_error == pytest.approx(error, rel=0.06)
@@ -230,10 +230,10 @@ def test_a_standard_error() -> None:
 )
 def test_what_is_refused(labels: Any, predictions: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        tokens(labels, predictions)
+        token_metrics(labels, predictions)
 
 
 def test_the_row_is_named_in_later_parts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wasinn_host.evaluate.metrics.entities._CHUNK", 2)
     with pytest.raises(UsageError, match="predictions: row 4, token 0: "):
-        tokens([["O"]] * 5, [["O"]] * 4 + [["X"]])
+        token_metrics([["O"]] * 5, [["O"]] * 4 + [["X"]])

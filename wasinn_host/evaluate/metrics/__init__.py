@@ -9,15 +9,15 @@ from wasinn_host.evaluate.metrics.answers import (
     AnswerScores,
     answer_score,
     normalised_answer,
-    qa,
+    qa_metrics,
     score_answers,
 )
 from wasinn_host.evaluate.metrics.calibration import Bin
-from wasinn_host.evaluate.metrics.classification import Classification, classification
-from wasinn_host.evaluate.metrics.regression import regression
+from wasinn_host.evaluate.metrics.classification import Classification, classification_metrics
+from wasinn_host.evaluate.metrics.regression import regression_metrics
 from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
-from wasinn_host.evaluate.metrics.retrieval import Retrieval, retrieval
-from wasinn_host.evaluate.metrics.tokens import Tokens, tokens
+from wasinn_host.evaluate.metrics.retrieval import Retrieval, retrieval_metrics
+from wasinn_host.evaluate.metrics.tokens import Tokens, token_metrics
 
 __all__ = [
     "AnswerScores",
@@ -28,11 +28,11 @@ __all__ = [
     "Retrieval",
     "Tokens",
     "answer_score",
-    "classification",
+    "classification_metrics",
     "normalised_answer",
-    "qa",
-    "regression",
-    "retrieval",
+    "qa_metrics",
+    "regression_metrics",
+    "retrieval_metrics",
     "score_answers",
-    "tokens",
+    "token_metrics",
 ]

@@ -22,7 +22,7 @@ from wasinn_host.evaluate.metrics.means import mean_metrics
 from wasinn_host.evaluate.metrics.result import Bools, Bootstrap, Floats, Metric
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["AnswerScores", "answer_score", "normalised_answer", "qa", "score_answers"]
+__all__ = ["AnswerScores", "answer_score", "normalised_answer", "qa_metrics", "score_answers"]
 
 _PUNCTUATION: Final = str.maketrans("", "", string.punctuation)
 _ARTICLES: Final = re.compile(r"\b(a|an|the)\b")
@@ -103,7 +103,7 @@ def _check(row: int, answer: Any, references: Any) -> None:
         raise UsageError(f"references: row {row}: expected a list of texts, got {references!s:.80}")
 
 
-def qa(
+def qa_metrics(
     exact: ArrayLike, f1: ArrayLike, answerable: ArrayLike, *, options: Bootstrap | None = None
 ) -> dict[str, Metric]:
     """``exact`` and ``f1``; with questions that have no answer also these of each kind.

@@ -23,7 +23,7 @@ from wasinn_runtime.errors import UsageError
 if TYPE_CHECKING:
     from wasinn_host.evaluate.metrics.result import Integers
 
-__all__ = ["Classification", "checked", "classification"]
+__all__ = ["Classification", "checked", "classification_metrics"]
 
 #: Labels up to which the confusion matrix is made; more would be no table that anybody reads.
 _MOST_IN_MATRIX: Final = 1000
@@ -48,7 +48,7 @@ class Classification:
     calibration: tuple[Bin, ...]
 
 
-def classification(
+def classification_metrics(
     labels: ArrayLike,
     predictions: ArrayLike,
     logits: ArrayLike,
@@ -72,10 +72,8 @@ def classification(
             have, a logit that is not finite; the message names the first row.
     """
     options = options or Bootstrap()
-    actual, predicted, scores = checked(labels, predictions, logits)
+    actual, predicted, scores = checked(labels, predictions, logits, positive=positive)
     count = scores.shape[1]
-    if positive not in (0, 1):
-        raise UsageError(f"positive: expected 0 or 1, got {positive}")
     if bins < 1:
         raise UsageError(f"bins: expected 1 or more, got {bins}")
     found = probabilities(actual, predicted, scores)
@@ -91,13 +89,15 @@ def classification(
 
 
 def checked(
-    labels: ArrayLike, predictions: ArrayLike, logits: ArrayLike
+    labels: ArrayLike, predictions: ArrayLike, logits: ArrayLike, *, positive: int
 ) -> tuple[Integers, Integers, NDArray[np.floating]]:
     """The three as arrays: int64 [rows], int64 [rows], floats [rows, labels].
 
     Raises:
-        UsageError: as ``classification``.
+        UsageError: as ``classification_metrics``.
     """
+    if positive not in (0, 1):
+        raise UsageError(f"positive: expected 0 or 1, got {positive}")
     scores = matrix(logits, "logits", "labels")
     count = scores.shape[1]
     if count < 2:

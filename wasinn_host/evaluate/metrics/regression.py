@@ -15,13 +15,21 @@ from wasinn_host.evaluate.metrics.resampling import Rows, measured
 from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric, of_extra
 from wasinn_host.evaluate.metrics.spearman import spearman
 
-__all__ = ["checked", "correlation_sums", "pearson_of", "regression", "why_undefined"]
+__all__ = [
+    "checked",
+    "correlation_sums",
+    "error_sums",
+    "errors_of",
+    "pearson_of",
+    "regression_metrics",
+    "why_undefined",
+]
 
 # Below it a column's spread, relative to its mean, is what rounding left; scipy warns there.
 _NO_SPREAD: Final = float(np.finfo(np.float64).eps ** 0.75)
 
 
-def regression(
+def regression_metrics(
     targets: ArrayLike, scores: ArrayLike, *, options: Bootstrap | None = None
 ) -> dict[str, Metric]:
     """``pearson``, ``spearman``, ``mae`` and ``rmse``.
@@ -53,7 +61,7 @@ def checked(targets: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     """The two columns as float64 [rows].
 
     Raises:
-        UsageError: as ``regression``.
+        UsageError: as ``regression_metrics``.
     """
     actual, scored = numbers(targets, "targets"), numbers(scores, "scores")
     same_length(targets=len(actual), scores=len(scored))
@@ -123,19 +131,24 @@ def _errors(actual: Floats, scored: Floats, units: Rows, options: Bootstrap) -> 
     with of_extra("evaluation"):
         from sklearn import metrics
 
-    off = scored - actual
-    sums = np.stack([np.ones(len(off)), np.abs(off), off * off], axis=1)
-
-    def means(totals: Floats) -> Floats:
-        of_one = totals[:, 1:] / totals[:, :1]
-        return np.stack([of_one[:, 0], np.sqrt(of_one[:, 1])], axis=1)
-
-    resampled = units.replicates(sums, means)
+    resampled = units.replicates(error_sums(actual, scored), errors_of)
     values = (
         metrics.mean_absolute_error(actual, scored),
         metrics.root_mean_squared_error(actual, scored),
     )
     return {
-        name: measured(float(values[i]), resampled[:, i], options, rows=len(off))
+        name: measured(float(values[i]), resampled[:, i], options, rows=len(actual))
         for i, name in enumerate(("mae", "rmse"))
     }
+
+
+def error_sums(actual: Floats, scored: Floats) -> Floats:
+    """What each row adds to the errors' totals: float64 [rows, 3], for ``errors_of``."""
+    off = scored - actual
+    return np.stack([np.ones(len(off)), np.abs(off), off * off], axis=1)
+
+
+def errors_of(totals: Floats) -> Floats:
+    """MAE and RMSE [resamples, 2] of totals [resamples, 3]."""
+    means = totals[:, 1:] / totals[:, :1]
+    return np.stack([means[:, 0], np.sqrt(means[:, 1])], axis=1)

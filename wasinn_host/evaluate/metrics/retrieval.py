@@ -21,7 +21,7 @@ from wasinn_host.evaluate.metrics.nearest import nearest
 from wasinn_host.evaluate.metrics.result import Bools, Bootstrap, Floats, Integers, Metric
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["Retrieval", "retrieval"]
+__all__ = ["Retrieval", "retrieval_metrics"]
 
 _DEPTHS: Final = (1, 5, 10)
 
@@ -47,7 +47,7 @@ class Retrieval:
     scores: dict[str, Floats]
 
 
-def retrieval(
+def retrieval_metrics(
     queries: ArrayLike,
     documents: ArrayLike,
     relevant: Sequence[Sequence[int]],

@@ -12,7 +12,7 @@ from wasinn_host.evaluate.metrics.entities import EntityCounts, Labelled, entity
 from wasinn_host.evaluate.metrics.resampling import Rows, Statistic, measured
 from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric, of_extra
 
-__all__ = ["Tokens", "features", "names", "statistic", "tokens"]
+__all__ = ["Tokens", "features", "names", "statistic", "token_metrics"]
 
 _NO_ENTITY = "not defined: neither labels nor predictions have an entity"
 _NO_TOKEN = "not defined: the rows have no tokens"
@@ -34,7 +34,9 @@ class Tokens:
     support: dict[str, int]
 
 
-def tokens(labels: Labelled, predictions: Labelled, *, options: Bootstrap | None = None) -> Tokens:
+def token_metrics(
+    labels: Labelled, predictions: Labelled, *, options: Bootstrap | None = None
+) -> Tokens:
     """Metrics of labelled tokens, by seqeval's definition in its ``default`` mode.
 
     Precision without predictions, recall without entities and F1 without either are 0, as in
