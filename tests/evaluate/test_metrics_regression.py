@@ -66,6 +66,15 @@ def test_each_resample_is_what_scipy_says_of_those_rows() -> None:
             assert math.isnan(got)
 
 
+def test_a_resample_of_one_row_has_no_correlation() -> None:
+    """Whatever rounding leaves of the spread."""
+    targets, scores = data(40)
+    sums = correlation_sums(targets, scores)
+    for times in (2, 3, 7, 40):
+        assert np.isnan(pearson_of(times * sums)).all()
+        assert np.isnan(pearson_of(np.stack([sums] * times).sum(axis=0))).all()
+
+
 @pytest.mark.parametrize(("share", "decimals"), [(0.0, 8), (0.6, 8), (0.95, 8), (0.8, 0)])
 def test_rank_correlation_spreads_as_both_estimates_say(share: float, decimals: int) -> None:
     samples = [data(300, seed, share, decimals) for seed in range(400)]

@@ -131,6 +131,16 @@ def test_each_resample_is_what_seqeval_says_of_those_rows() -> None:
             assert got == pytest.approx(of_seqeval(*rows, average))
 
 
+def test_a_resample_without_entities_has_no_value() -> None:
+    """Three tokens, two of them right; then also entities of one type and none of the other."""
+    none, one = statistic(2)(np.array([[3.0, 2, 0, 0, 0, 0, 0, 0], [3.0, 2, 1, 0, 1, 0, 2, 0]]))
+    assert none[0] == one[0] == pytest.approx(2 / 3)
+    assert np.isnan(none[1:]).all()
+    of_types = one[len(names()) :].reshape(3, 2)
+    assert of_types[:, 0].tolist() == pytest.approx([0.5, 1, 2 / 3])
+    assert np.isnan(of_types[:, 1]).all()
+
+
 def test_intervals_cover_the_truth() -> None:
     truth = token_metrics(*data(60_000, seed=999), options=FEW).metrics
     covered = dict.fromkeys(truth, 0)

@@ -13,8 +13,8 @@ is a weighted sum of few units, and a metric takes arrays of totals, one line fo
 Intervals are the percentiles of the resamples. Of few rows, some 30 or less, they are too narrow,
 and where all rows are right they are that one value.
 
-Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13. The
-groups are as in A. Kleiner et al., A scalable bootstrap for massive data (2014): they keep time and
+Sources: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapters 6 and 13; for
+random groups K. Wolter, Introduction to Variance Estimation (2007), chapter 2. They keep time and
 memory nearly the same for any number of rows.
 """
 
