@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -375,6 +376,6 @@ def test_options_are_checked() -> None:
 
 
 def test_a_missing_library_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.metrics", None)
     with pytest.raises(UsageError, match=r"sklearn.*pip install 'wasinn-host\[eval\]'"):
         classification_metrics(*data(4, 2))

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.calibration import probabilities
 from wasinn_host.evaluate.metrics.checks import numbers, same_length, some_rows
 from wasinn_host.evaluate.metrics.classification import checked as classified
@@ -39,7 +40,7 @@ from wasinn_host.evaluate.metrics.regression import (
     why_undefined,
 )
 from wasinn_host.evaluate.metrics.resampling import Rows
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, of_extra
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats
 from wasinn_host.evaluate.metrics.spearman import MOST_RESAMPLED, influence, rank_resamples
 from wasinn_host.evaluate.metrics.tokens import features as token_features
 from wasinn_host.evaluate.metrics.tokens import names as token_names
@@ -225,10 +226,9 @@ def compare_regression(
 def _compare_pearson(
     actual: Floats, one: Floats, other: Floats, units: Rows, options: Bootstrap
 ) -> Comparison:
-    with of_extra("evaluation"):
-        from scipy.stats import pearsonr
+    stats = need("scipy.stats", "for metrics")
 
-    values, note = _correlations(actual, (one, other), pearsonr, ranks=False)
+    values, note = _correlations(actual, (one, other), stats.pearsonr, ranks=False)
     if note is not None:
         return compared(*values, np.zeros(0), options, rows=len(actual), note=note)
     resampled = [
@@ -238,10 +238,9 @@ def _compare_pearson(
 
 
 def _compare_spearman(actual: Floats, one: Floats, other: Floats, options: Bootstrap) -> Comparison:
-    with of_extra("evaluation"):
-        from scipy.stats import spearmanr
+    stats = need("scipy.stats", "for metrics")
 
-    values, note = _correlations(actual, (one, other), spearmanr, ranks=True)
+    values, note = _correlations(actual, (one, other), stats.spearmanr, ranks=True)
     if note is not None:
         return compared(*values, np.zeros(0), options, rows=len(actual), note=note)
     if len(actual) <= MOST_RESAMPLED:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.resampling import Rows, measured
 from wasinn_host.evaluate.metrics.result import (
     Bools,
@@ -19,7 +20,6 @@ from wasinn_host.evaluate.metrics.result import (
     Floats,
     Integers,
     Metric,
-    of_extra,
 )
 
 __all__ = ["Bin", "Probabilities", "calibration_bins", "probabilities", "probability_metrics"]
@@ -140,8 +140,7 @@ def probability_metrics(found: Probabilities, bins: int, options: Bootstrap) -> 
     so less in a resample. So the interval of ``ece`` shows its spread, laid around the value; for
     the same reason the value itself is too high where rows are few.
     """
-    with of_extra("evaluation"):
-        from scipy.sparse import csr_array
+    sparse = need("scipy.sparse", "for metrics")
 
     rows = len(found.loss)
     units = Rows(rows, options)
@@ -152,7 +151,7 @@ def probability_metrics(found: Probabilities, bins: int, options: Bootstrap) -> 
     which = _bin_of(found.confidence, bins)
     # One column for each bin, and a last one that counts rows.
     line = np.arange(rows)
-    by_bin = csr_array(
+    by_bin = sparse.csr_array(
         (
             np.concatenate([gaps, np.ones(rows)]),
             (np.concatenate([line, line]), np.concatenate([which, np.full(rows, bins)])),

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.averages import AVERAGES, PARTS, averaged, precision_recall_f1
 from wasinn_host.evaluate.metrics.resampling import Cells, Statistic, measured
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric, of_extra
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric
 
 __all__ = ["confusion_matrix", "confusion_metrics", "features", "names", "statistic"]
 
@@ -40,13 +41,12 @@ def features(labels: Integers, predictions: Integers, count: int) -> Any:
     Returns:
         scipy's sparse float64 [rows, 3 * count]: right, labels, predictions.
     """
-    from scipy.sparse import csr_array
-
+    sparse = need("scipy.sparse", "for metrics")
     rows = np.arange(len(labels))
     right = labels == predictions
     line = np.concatenate([rows[right], rows, rows])
     column = np.concatenate([labels[right], count + labels, 2 * count + predictions])
-    return csr_array((np.ones(len(line)), (line, column)), shape=(len(labels), 3 * count))
+    return sparse.csr_array((np.ones(len(line)), (line, column)), shape=(len(labels), 3 * count))
 
 
 def statistic(count: int, positive: int) -> Statistic:
@@ -118,8 +118,7 @@ def _is_one_class(labels: Integers, predictions: Integers) -> bool:
 
 def _values(cells: Cells, count: int, positive: int) -> dict[str, float]:
     """scikit-learn's values. It takes a cell for a row with a weight: the same, and much faster."""
-    with of_extra("evaluation"):
-        from sklearn import metrics
+    metrics = need("sklearn.metrics", "for metrics")
 
     actual, predicted = cells.codes // count, cells.codes % count
     given: dict[str, Any] = {"sample_weight": cells.counts}

@@ -18,8 +18,9 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.checks import same_length, some_rows
-from wasinn_host.evaluate.metrics.result import Bools, Integers, of_extra
+from wasinn_host.evaluate.metrics.result import Bools, Integers
 from wasinn_runtime.errors import UsageError
 
 __all__ = ["EntityCounts", "Labelled", "entity_counts"]
@@ -111,8 +112,7 @@ def entity_counts(labels: Labelled, predictions: Labelled) -> EntityCounts:
         UsageError: no rows, lengths that differ, or something that is no label; the message names
             the row.
     """
-    with of_extra("evaluation"):
-        from scipy.sparse import coo_array
+    sparse = need("scipy.sparse", "for metrics")
 
     lengths = _lengths(labels, predictions)
     words = _Vocabulary()
@@ -146,7 +146,7 @@ def entity_counts(labels: Labelled, predictions: Labelled) -> EntityCounts:
     def counts(parts: list[Integers]) -> Any:
         line, kind = np.concatenate(parts, axis=1)
         size = (len(labels), len(occurring))
-        return coo_array((np.ones(len(line)), (line, column_of[kind])), shape=size).tocsr()
+        return sparse.coo_array((np.ones(len(line)), (line, column_of[kind])), shape=size).tocsr()
 
     right, actual, predicted = map(counts, found)
     return EntityCounts(tuple(occurring), right, actual, predicted, lengths, tokens_right)

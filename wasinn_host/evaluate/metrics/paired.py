@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.confusion import features
 from wasinn_host.evaluate.metrics.resampling import Cells, Statistic
-from wasinn_host.evaluate.metrics.result import Bools, Bootstrap, Floats, Integers, of_extra
+from wasinn_host.evaluate.metrics.result import Bools, Bootstrap, Floats, Integers
 
 __all__ = ["BOOTSTRAP", "Comparison", "compared", "mcnemar", "normal_comparison", "paired_cells"]
 
@@ -134,8 +135,7 @@ def normal_comparison(
         test: its name.
         note: why something is None.
     """
-    with of_extra("evaluation"):
-        from scipy.stats import norm
+    stats = need("scipy.stats", "for metrics")
 
     if np.isnan(first) or np.isnan(second):
         return _undefined(first, second, note)
@@ -144,8 +144,8 @@ def normal_comparison(
     if error is None or (error == 0 and difference != 0):
         note = note if error is None else "no p-value: neither value varies with its rows"
         return Comparison(first, second, difference, None, None, None, None, None, note)
-    p_value = 2 * float(norm.sf(abs(difference) / error)) if error else 1.0
-    reach = float(norm.ppf((1 + options.confidence) / 2)) * error
+    p_value = 2 * float(stats.norm.sf(abs(difference) / error)) if error else 1.0
+    reach = float(stats.norm.ppf((1 + options.confidence) / 2)) * error
     low, high = difference - reach, difference + reach
     return Comparison(first, second, difference, error, low, high, p_value, test, note)
 
@@ -161,8 +161,7 @@ def mcnemar(first: Bools, second: Bools, options: Bootstrap) -> Comparison:
         first: bool [rows], where the first run is right.
         second: bool [rows], where the second is.
     """
-    with of_extra("evaluation"):
-        from scipy.stats import binomtest, chi2
+    stats = need("scipy.stats", "for metrics")
 
     rows = len(first)
     only_first = int((first & ~second).sum())
@@ -170,12 +169,12 @@ def mcnemar(first: Bools, second: Bools, options: Bootstrap) -> Comparison:
     differing = only_first + only_second
     if differing < _FEW:
         test = "McNemar, exact"
-        p_value = float(binomtest(only_first, differing).pvalue) if differing else 1.0
+        p_value = float(stats.binomtest(only_first, differing).pvalue) if differing else 1.0
     else:
         test = "McNemar, chi-square with correction"
         # The correction moves towards no difference, not past it.
         apart = max(0, abs(only_first - only_second) - 1)
-        p_value = float(chi2.sf(apart**2 / differing, 1))
+        p_value = float(stats.chi2.sf(apart**2 / differing, 1))
     resampled = Cells(second.astype(np.int64) - first, options).replicates(
         lambda codes: np.stack([np.ones(len(codes)), codes], axis=1),
         lambda totals: totals[:, 1:] / totals[:, :1],
@@ -206,12 +205,11 @@ def paired_cells(
         count: how many labels there are.
         of_one: one run's metrics, from totals [resamples, 3 * count].
     """
-    with of_extra("evaluation"):
-        from scipy.sparse import hstack
+    sparse = need("scipy.sparse", "for metrics")
 
     def both(codes: Integers) -> Any:
         label, first, second = codes // count**2, codes // count % count, codes % count
-        return hstack([features(label, one, count) for one in (first, second)], format="csr")
+        return sparse.hstack([features(label, one, count) for one in (first, second)], format="csr")
 
     def difference(totals: Floats) -> Floats:
         first, second = np.split(totals, 2, axis=1)

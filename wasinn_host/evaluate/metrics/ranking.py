@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.result import (
     Bools,
     Bootstrap,
     Floats,
     Integers,
     Metric,
-    of_extra,
 )
 
 __all__ = ["Area", "area", "roc_auc"]
@@ -126,9 +126,8 @@ def roc_auc(
 
     An area of exactly 0 or 1 has a standard error of 0 and itself as interval.
     """
-    with of_extra("evaluation"):
-        from scipy.special import expit, logit
-        from scipy.stats import norm
+    special = need("scipy.special", "for metrics")
+    stats = need("scipy.stats", "for metrics")
 
     found = area(labels, logits, positive)
     if found.value is None or found.influence is None:
@@ -137,6 +136,6 @@ def roc_auc(
     error = float(np.sqrt(np.sum(found.influence**2)))
     low = high = value
     if 0 < value < 1:
-        reach = norm.ppf((1 + options.confidence) / 2) * error / (value * (1 - value))
-        low, high = (float(expit(logit(value) + side * reach)) for side in (-1, 1))
+        reach = stats.norm.ppf((1 + options.confidence) / 2) * error / (value * (1 - value))
+        low, high = (float(special.expit(special.logit(value) + side * reach)) for side in (-1, 1))
     return Metric(value, error, low, high, found.note)

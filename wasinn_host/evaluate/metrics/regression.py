@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.checks import numbers, same_length
 from wasinn_host.evaluate.metrics.resampling import Rows, measured
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric, of_extra
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric
 from wasinn_host.evaluate.metrics.spearman import spearman
 
 __all__ = [
@@ -89,11 +90,10 @@ def _pearson(actual: Floats, scored: Floats, units: Rows, options: Bootstrap) ->
     note = why_undefined(actual, scored, ranks=False)
     if note is not None:
         return Metric(None, note=note)
-    with of_extra("evaluation"):
-        from scipy.stats import pearsonr
+    stats = need("scipy.stats", "for metrics")
 
     resampled = units.replicates(correlation_sums(actual, scored), pearson_of)[:, 0]
-    value = float(pearsonr(actual, scored).statistic)
+    value = float(stats.pearsonr(actual, scored).statistic)
     return measured(value, resampled, options, rows=len(actual))
 
 
@@ -128,8 +128,7 @@ def _spearman(actual: Floats, scored: Floats, options: Bootstrap) -> Metric:
 
 
 def _errors(actual: Floats, scored: Floats, units: Rows, options: Bootstrap) -> dict[str, Metric]:
-    with of_extra("evaluation"):
-        from sklearn import metrics
+    metrics = need("sklearn.metrics", "for metrics")
 
     resampled = units.replicates(error_sums(actual, scored), errors_of)
     values = (

@@ -25,7 +25,8 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric, of_extra
+from wasinn_host.evaluate.extra import need
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric
 
 __all__ = [
     "UNITS",
@@ -62,15 +63,14 @@ class Rows:
     """
 
     def __init__(self, count: int, options: Bootstrap) -> None:
-        with of_extra("evaluation"):
-            from scipy.sparse import csr_array
+        sparse = need("scipy.sparse", "for metrics")
 
         self._options = options
         self.units = min(count, UNITS)
         unit = np.arange(count) % self.units
         if count > self.units:
             generator(options, 0).shuffle(unit)
-        self._sum = csr_array(
+        self._sum = sparse.csr_array(
             (np.ones(count), (unit, np.arange(count))), shape=(self.units, count), dtype=np.float64
         )
 

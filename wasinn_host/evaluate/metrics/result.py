@@ -1,9 +1,7 @@
-"""What a metric is, how sure of it one can be, and the check that its libraries are there."""
+"""What a metric is, and how sure of it one can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["Bools", "Bootstrap", "Floats", "Integers", "Metric", "of_extra"]
+__all__ = ["Bools", "Bootstrap", "Floats", "Integers", "Metric"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -84,18 +82,3 @@ class Bootstrap:
             raise UsageError(
                 f"confidence: expected a number between 0 and 1 such as 0.95, got {self.confidence}"
             )
-
-
-@contextmanager
-def of_extra(purpose: str) -> Iterator[None]:
-    """Imports inside it that fail say how to install the libraries.
-
-    Raises:
-        UsageError: a library of the extra ``eval`` is missing.
-    """
-    try:
-        yield
-    except ImportError as error:
-        raise UsageError(
-            f"{purpose} needs the package {error.name}: pip install 'wasinn-host[eval]'"
-        ) from error

@@ -17,8 +17,9 @@ from typing import Final
 
 import numpy as np
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.resampling import measured, weights_of
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric, of_extra
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Integers, Metric
 
 __all__ = ["MOST_RESAMPLED", "influence", "rank_resamples", "spearman"]
 
@@ -122,16 +123,15 @@ def spearman(first: Floats, second: Floats, options: Bootstrap) -> Metric:
         first: float64 [rows], finite.
         second: likewise.
     """
-    with of_extra("evaluation"):
-        from scipy.stats import norm, spearmanr
+    stats = need("scipy.stats", "for metrics")
 
     rows = len(first)
-    value = float(spearmanr(first, second).statistic)
+    value = float(stats.spearmanr(first, second).statistic)
     if rows <= MOST_RESAMPLED:
         return measured(value, rank_resamples(first, second, options), options, rows=rows)
     error = float(np.sqrt(np.sum(influence(first, second) ** 2)))
     low = high = value
     if abs(value) < 1:
-        reach = norm.ppf((1 + options.confidence) / 2) * error / (1 - value**2)
+        reach = stats.norm.ppf((1 + options.confidence) / 2) * error / (1 - value**2)
         low, high = (float(np.tanh(np.arctanh(value) + side * reach)) for side in (-1, 1))
     return Metric(value, error, low, high)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.metrics.averages import AVERAGES, PARTS, averaged, precision_recall_f1
 from wasinn_host.evaluate.metrics.entities import EntityCounts, Labelled, entity_counts
 from wasinn_host.evaluate.metrics.resampling import Rows, Statistic, measured
-from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric, of_extra
+from wasinn_host.evaluate.metrics.result import Bootstrap, Floats, Metric
 
 __all__ = ["Tokens", "features", "names", "statistic", "token_metrics"]
 
@@ -90,11 +91,12 @@ def names() -> tuple[str, ...]:
 
 def features(counts: EntityCounts) -> Any:
     """What each row adds to the totals: sparse float64 [rows, 2 + 3 * types]."""
-    with of_extra("evaluation"):
-        from scipy.sparse import csr_array, hstack
+    sparse = need("scipy.sparse", "for metrics")
 
-    of_tokens = csr_array(np.stack([counts.tokens, counts.tokens_right], axis=1, dtype=np.float64))
-    return hstack([of_tokens, counts.right, counts.actual, counts.predicted], format="csr")
+    of_tokens = sparse.csr_array(
+        np.stack([counts.tokens, counts.tokens_right], axis=1, dtype=np.float64)
+    )
+    return sparse.hstack([of_tokens, counts.right, counts.actual, counts.predicted], format="csr")
 
 
 def statistic(types: int) -> Statistic:
