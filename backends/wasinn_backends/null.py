@@ -151,8 +151,7 @@ class _NullContext(ExecutionContext):
         self._cancelled = threading.Event()
 
     def set_input(self, index: int, tensor: Tensor) -> None:
-        if self._plan.fault:
-            self._plan.fail("set_input")
+        self._plan.fail("set_input")
         if index >= _MAX_INPUTS:
             raise WasiNnError(
                 ErrorKind.INVALID_ARGUMENT, f"null: input {index}: expected 0 to {_MAX_INPUTS - 1}"
@@ -162,8 +161,7 @@ class _NullContext(ExecutionContext):
     def compute(self) -> None:
         plan = self._plan
         self._outputs = {}
-        if plan.fault:
-            plan.fail("compute")
+        plan.fail("compute")
         if not self._inputs:
             raise WasiNnError(ErrorKind.INVALID_ARGUMENT, "null: no input is set")
         if plan.delay_s:
@@ -177,8 +175,7 @@ class _NullContext(ExecutionContext):
         self._cancelled.set()
 
     def get_output(self, index: int) -> Tensor:
-        if self._plan.fault:
-            self._plan.fail("get_output")
+        self._plan.fail("get_output")
         output = self._outputs.get(index)
         if output is None:
             known = ", ".join(map(str, sorted(self._outputs))) or "none, compute first"

@@ -1,4 +1,4 @@
-/* Text classification for `wasinn eval`: one or two texts a row, the model's logits back.
+/* Text classification for `wasinn eval`: one text a row, the model's logits back.
  *
  * The model is the one that the host calls "model": a BERT that puts out float32 [rows, labels].
  * Its vocabulary is /model/vocab.txt.  A row is cut to MODEL_TOKENS tokens.

@@ -10,8 +10,28 @@ import pytest
 
 from tests.evaluate.bag_of_words import GUEST, build_model, make_rows, write_rows
 from wasinn_host.evaluate import Evaluation
+from wasinn_host.evaluate.run import Progress
 
 Make = Callable[..., Evaluation]
+
+
+class Enough(Exception):
+    """What ends a run that is to be ended."""
+
+
+def stop_after(rows: int) -> Callable[[Progress], None]:
+    """Ends a run once so many rows are finished."""
+
+    def stop(progress: Progress) -> None:
+        if progress.rows >= rows:
+            raise Enough
+
+    return stop
+
+
+def rows_bytes(folder: Path, *names: str) -> list[bytes]:
+    """The bytes of ``rows.parquet`` of each run."""
+    return [(folder / name / "rows.parquet").read_bytes() for name in names]
 
 
 @pytest.fixture(scope="session")

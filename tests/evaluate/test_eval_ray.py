@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.bag_of_words import make_rows, write_rows
-from tests.evaluate.conftest import Make
+from tests.evaluate.conftest import Enough, Make, rows_bytes, stop_after
 from tests.evaluate.strange_guests import reactor
 from wasinn_host.evaluate import evaluate
 from wasinn_host.evaluate.data import DataError
@@ -59,27 +59,19 @@ def test_the_same_rows_as_here_though_an_actor_is_killed(evaluation: Make, tmp_p
     assert killed
     evaluate(evaluation(**asked, output=str(tmp_path / "here")))
     assert (results["rows"]["evaluated"], results["rows"]["failed"]) == (20_000, 0)
-    one, other = ((tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "here"))
+    one, other = rows_bytes(tmp_path, "out", "here")
     assert one == other
 
 
-class _Enough(Exception):
-    pass
-
-
 def test_what_was_finished_is_not_computed_again(evaluation: Make, tmp_path: Path) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.rows >= 200:
-            raise _Enough
-
-    with pytest.raises(_Enough):
-        evaluate(evaluation(), stop)
+    with pytest.raises(Enough):
+        evaluate(evaluation(), stop_after(200))
     seen: list[Progress] = []
     evaluate(evaluation(engine="ray", resume=True), seen.append)
     assert seen[0].rows > 200
     assert seen[-1].rows == 500
     evaluate(evaluation(output=str(tmp_path / "whole")))
-    one, other = ((tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "whole"))
+    one, other = rows_bytes(tmp_path, "out", "whole")
     assert one == other
 
 

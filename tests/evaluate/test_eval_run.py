@@ -11,7 +11,7 @@ import pytest
 
 from examples import build
 from tests.evaluate.bag_of_words import logits, make_rows, write_rows
-from tests.evaluate.conftest import Make
+from tests.evaluate.conftest import Enough, Make, rows_bytes, stop_after
 from tests.evaluate.strange_guests import reactor
 from wasinn_host.evaluate import evaluate
 from wasinn_host.evaluate.data import DataError
@@ -44,7 +44,7 @@ def test_each_row_is_there_once_in_order_with_the_models_answer(evaluation: Make
 def test_workers_do_not_change_what_comes_out(evaluation: Make, tmp_path: Path) -> None:
     for workers in (1, 3):
         evaluate(evaluation(workers=workers, output=str(tmp_path / str(workers))))
-    one, three = ((tmp_path / name / "rows.parquet").read_bytes() for name in ("1", "3"))
+    one, three = rows_bytes(tmp_path, "1", "3")
     assert one == three
 
 
@@ -66,40 +66,28 @@ def test_a_directory_is_not_written_over(evaluation: Make, tmp_path: Path) -> No
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 
-class _Enough(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [1, 100, 300, 499])
 def test_what_was_finished_is_not_computed_again(
     evaluation: Make, tmp_path: Path, after: int
 ) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.rows >= after:
-            raise _Enough
-
-    with pytest.raises(_Enough):
-        evaluate(evaluation(), stop)
+    with pytest.raises(Enough):
+        evaluate(evaluation(), stop_after(after))
     seen: list[Progress] = []
     evaluate(evaluation(resume=True), seen.append)
     evaluate(evaluation(output=str(tmp_path / "whole")))
-    rows, whole = ((tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "whole"))
+    rows, whole = rows_bytes(tmp_path, "out", "whole")
     assert rows == whole
     assert len(seen) <= (500 - after) // 16 + 5
 
 
 def test_a_damaged_part_is_computed_again(evaluation: Make, tmp_path: Path) -> None:
-    def stop(progress: Progress) -> None:
-        if progress.rows >= 300:
-            raise _Enough
-
-    with pytest.raises(_Enough):
-        evaluate(evaluation(), stop)
+    with pytest.raises(Enough):
+        evaluate(evaluation(), stop_after(300))
     parts = sorted((tmp_path / "out" / "parts").glob("*.arrow"))
     parts[0].write_bytes(parts[0].read_bytes()[:-50])
     evaluate(evaluation(resume=True))
     evaluate(evaluation(output=str(tmp_path / "whole")))
-    rows, whole = ((tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "whole"))
+    rows, whole = rows_bytes(tmp_path, "out", "whole")
     assert rows == whole
 
 
@@ -177,7 +165,5 @@ def test_a_rebuilt_guest_answers_the_same(evaluation: Make, tmp_path: Path) -> N
     build.build(build.GUESTS["text-classification"], fresh)
     evaluate(evaluation(output=str(tmp_path / "prebuilt")))
     evaluate(evaluation(output=str(tmp_path / "rebuilt"), guest=str(fresh)))
-    one, other = (
-        (tmp_path / name / "rows.parquet").read_bytes() for name in ("prebuilt", "rebuilt")
-    )
+    one, other = rows_bytes(tmp_path, "prebuilt", "rebuilt")
     assert one == other

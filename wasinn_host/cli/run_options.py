@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from wasinn_host.nn.batching import Batching
     from wasinn_host.nn.routing import DeviceRule
 
-__all__ = ["HELP_FLAGS", "OPTIONS", "TRACES", "Option", "RunOptions", "looks_like_option", "parse"]
+__all__ = [
+    "HELP_FLAGS",
+    "OPTIONS",
+    "TRACES",
+    "Option",
+    "RunOptions",
+    "add_nn_option",
+    "looks_like_option",
+    "parse",
+]
 
 HELP_FLAGS = ("--help", "-h")
 
@@ -187,14 +196,23 @@ def _nn_backend(options: RunOptions, text: str) -> None:
     options.nn_backends[encoding] = plugin
 
 
-def _nn_option(options: RunOptions, text: str) -> None:
+def add_nn_option(found: dict[str, dict[str, str]], text: str) -> None:
+    """Adds an option of a backend plugin to those that were found before.
+
+    Raises:
+        UsageError: the text is not ``PLUGIN.KEY=VALUE``.
+    """
     key, equals, value = text.partition("=")
     plugin, dot, name = key.partition(".")
     if not (equals and dot and plugin and name):
         raise UsageError(
             f"--nn-option {text!r}: expected PLUGIN.KEY=VALUE, for example onnx.threads=2"
         )
-    options.nn_options.setdefault(plugin, {})[name] = value
+    found.setdefault(plugin, {})[name] = value
+
+
+def _nn_option(options: RunOptions, text: str) -> None:
+    add_nn_option(options.nn_options, text)
 
 
 def _nn_device(options: RunOptions, text: str) -> None:

@@ -22,7 +22,7 @@ from wasinn_host.evaluate.data.source import STANDARD_INPUT
 from wasinn_host.evaluate.evaluation import Evaluation
 from wasinn_host.evaluate.guests.answers import GuestBroke
 from wasinn_host.evaluate.host_side import GraphFiles, HostSide
-from wasinn_host.evaluate.local import Batch, Worker
+from wasinn_host.evaluate.local import Worker
 from wasinn_host.evaluate.outcome import Finished, finished
 from wasinn_host.evaluate.plan import Window, batches, windows
 from wasinn_host.evaluate.tasks import Task, read_rows
@@ -112,10 +112,10 @@ def _source(evaluation: Evaluation, task: Task, data: Data, done: dict[int, froz
 
     def read() -> Iterable[Any]:
         for window in windows(read_rows(data, task), evaluation.window_rows):
-            planned = len(window.rows) / evaluation.batch_rows
-            if len(done.get(window.number, ())) >= planned:
+            done_here = done.get(window.number, frozenset())
+            if len(done_here) * evaluation.batch_rows >= len(window.rows):
                 continue
-            packed = pickle.dumps((window, done.get(window.number, frozenset()), task.given))
+            packed = pickle.dumps((window, done_here, task.given))
             yield pyarrow.table({"window": [packed]})
 
     class Windows(Datasource):
@@ -153,8 +153,6 @@ class _Actor:
             side = HostSide(self._evaluation, self._graph, given)
             stop = threading.Event()
             self._worker = Worker(side.start, self._evaluation.row_timeout_s, stop)
-        planned = batches(window, self._evaluation.batch_rows)
-        for place, rows in enumerate(planned):
-            if place not in done:
-                batch = Batch(window.number, len(planned), place, rows)
+        for batch in batches(window, self._evaluation.batch_rows):
+            if batch.place not in done:
                 yield finished(self._task, self._worker.compute(batch))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from wasinn_runtime.errors import UsageError
@@ -103,17 +101,3 @@ class Evaluation:
         }
         found: dict[str, Any] = json.loads(json.dumps(deciding))
         return found
-
-
-def sha256_of_files(paths: Sequence[str | Path]) -> str:
-    """Of the contents of some files, one after the other, each with its length.
-
-    Raises:
-        OSError: one can not be read.
-    """
-    whole = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            whole.update(digest.digest())
-    return whole.hexdigest()

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wasinn_host.evaluate.evaluation import Evaluation, sha256_of_files
+from wasinn_host.evaluate.evaluation import Evaluation
 from wasinn_host.evaluate.guests.lines import LinesGuest
 from wasinn_host.evaluate.guests.rows import EXPORTS, RowsGuest
+from wasinn_host.evaluate.hashes import sha256_of_all
 from wasinn_host.evaluate.local import AskedGuest
 from wasinn_host.host import Host
+from wasinn_host.nn import PreloadSpec, Target
 from wasinn_host.wasi import Preopen
 from wasinn_runtime import Module
 from wasinn_runtime.errors import UsageError
@@ -32,14 +34,14 @@ class GraphFiles:
     Attributes:
         name: as it was asked for.
         encoding: of its files.
-        target: the word for where it shall run.
+        target: where it shall run.
         paths: its parts.
         assets: the directory with its vocabulary and the like.
     """
 
     name: str
     encoding: str
-    target: str
+    target: Target
     paths: tuple[Path, ...]
     assets: Path
 
@@ -48,8 +50,8 @@ class GraphFiles:
         return {
             "name": self.name,
             "encoding": self.encoding,
-            "target": self.target,
-            "sha256": sha256_of_files(self.paths),
+            "target": self.target.value,
+            "sha256": sha256_of_all(self.paths),
             "bytes": sum(path.stat().st_size for path in self.paths),
         }
 
@@ -66,20 +68,14 @@ def find_graph(spec: str) -> GraphFiles:
         ModelError: the model can not be had.
     """
     if spec.count(":") >= 2:
-        from wasinn_host.nn import PreloadSpec
-        from wasinn_host.nn.routing import TARGET_WORDS
-
         parsed = PreloadSpec.parse(f"{MODEL}:{spec}")
         if not parsed.path.is_file():
             raise UsageError(f"graph {spec!r}: there is no file {str(parsed.path)!r}")
-        words = {target: word for word, target in reversed(TARGET_WORDS.items())}
-        return GraphFiles(
-            spec, parsed.encoding, words[parsed.target], (parsed.path,), parsed.path.parent
-        )
+        return GraphFiles(spec, parsed.encoding, parsed.target, (parsed.path,), parsed.path.parent)
     from wasinn_models.store import ModelStore
 
     found = ModelStore().resolve(spec)
-    return GraphFiles(spec, found.encoding, "auto", tuple(found.paths), found.directory)
+    return GraphFiles(spec, found.encoding, Target.AUTO, tuple(found.paths), found.directory)
 
 
 class HostSide:
@@ -89,7 +85,6 @@ class HostSide:
         evaluation: what is evaluated.
         graph: its model.
         columns: the names of a row's texts.
-        host: another one than a plain host, which has no graph of the name `MODEL` yet.
 
     Raises:
         OSError: the guest's file can not be read.
@@ -101,12 +96,9 @@ class HostSide:
         evaluation: Evaluation,
         graph: GraphFiles,
         columns: Sequence[str],
-        host: Host | None = None,
     ) -> None:
-        from wasinn_host.nn.routing import TARGET_WORDS
-
         self._columns = columns
-        self.host = host or Host(backend_options=evaluation.nn_options)
+        self.host = Host(backend_options=evaluation.nn_options)
         try:
             self.module = self.host.load(evaluation.guest)
             self._make = _form(self.module)
@@ -118,7 +110,7 @@ class HostSide:
                 "dirs": [Preopen(assets, "/model", read_only=True)],
             }
             self.host.graphs.register(
-                MODEL, graph.encoding, TARGET_WORDS[graph.target], paths=graph.paths, eager=True
+                MODEL, graph.encoding, graph.target, paths=graph.paths, eager=True
             )
         except BaseException:
             self.close()

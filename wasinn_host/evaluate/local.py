@@ -10,9 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from wasinn_host.evaluate.guests.answers import Answers, GuestBroke
-from wasinn_host.evaluate.plan import Row
+from wasinn_host.evaluate.plan import Batch
 
-__all__ = ["AskedGuest", "Batch", "Done", "Worker", "compute"]
+__all__ = ["AskedGuest", "Done", "Worker", "compute"]
 
 
 class AskedGuest(Protocol):
@@ -23,22 +23,6 @@ class AskedGuest(Protocol):
     def cancel(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-class Batch(NamedTuple):
-    """Rows that are computed together.
-
-    Attributes:
-        window: the window's number.
-        batches: how many the window has.
-        place: which of them this is.
-        rows: its rows.
-    """
-
-    window: int
-    batches: int
-    place: int
-    rows: Sequence[Row]
 
 
 class Done(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Row", "Window", "batches", "windows"]
+__all__ = ["Batch", "Row", "Window", "batches", "windows"]
 
 
 class Row(NamedTuple):
@@ -43,6 +43,22 @@ class Window:
     rows: Sequence[Row]
 
 
+class Batch(NamedTuple):
+    """Rows that are computed together.
+
+    Attributes:
+        window: the window's number.
+        batches: how many the window has.
+        place: which of them this is.
+        rows: its rows.
+    """
+
+    window: int
+    batches: int
+    place: int
+    rows: Sequence[Row]
+
+
 def windows(rows: Iterable[Row], size: int) -> Iterator[Window]:
     """The rows, ``size`` at a time."""
     stream = iter(rows)
@@ -53,7 +69,8 @@ def windows(rows: Iterable[Row], size: int) -> Iterator[Window]:
         yield Window(number, taken)
 
 
-def batches(window: Window, size: int) -> list[list[Row]]:
+def batches(window: Window, size: int) -> list[Batch]:
     """The window's rows by length, ``size`` at a time, so that a batch needs little padding."""
     ordered = sorted(window.rows, key=lambda row: sum(map(len, row.texts)))
-    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    chunks = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    return [Batch(window.number, len(chunks), place, rows) for place, rows in enumerate(chunks)]

@@ -1,4 +1,4 @@
-"""``results.json``: what came out, as numbers. Its schema is in docs/evaluating.md."""
+"""``results.json``: what came out, as numbers."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def summary(
             for row in bad.slice(0, _MOST_FAILURES).to_pylist()
         ],
         **described,
+        "seed": evaluation.seed,
         "settings": {
             "batch_rows": evaluation.batch_rows,
             "window_rows": evaluation.window_rows,

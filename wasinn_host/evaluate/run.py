@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import threading
 import time
@@ -11,10 +10,11 @@ from typing import Any, NamedTuple
 
 from wasinn_host.evaluate.data import Data, DataError, open_data
 from wasinn_host.evaluate.evaluation import Evaluation
+from wasinn_host.evaluate.hashes import sha256_of
 from wasinn_host.evaluate.host_side import GraphFiles, HostSide, find_graph
-from wasinn_host.evaluate.local import Batch, Worker, compute
+from wasinn_host.evaluate.local import Worker, compute
 from wasinn_host.evaluate.outcome import Finished, finished, schema_of
-from wasinn_host.evaluate.plan import Window, batches, windows
+from wasinn_host.evaluate.plan import Batch, Window, batches, windows
 from wasinn_host.evaluate.results import summary
 from wasinn_host.evaluate.store import RunDirectory
 from wasinn_host.evaluate.tasks import Task, make_task, read_rows
@@ -46,7 +46,7 @@ class Progress(NamedTuple):
 def evaluate(
     evaluation: Evaluation, progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
-    """Evaluates, and leaves ``results.json``, ``rows.parquet`` and ``report.html``.
+    """Evaluates, and leaves ``results.json`` and ``rows.parquet``.
 
     Args:
         evaluation: what.
@@ -74,8 +74,8 @@ def evaluate(
         shard=evaluation.shard,
     )
     graph = find_graph(evaluation.graph)
-    described = {
-        "guest": {"path": evaluation.guest, "sha256": _sha256(evaluation.guest)},
+    described: dict[str, dict[str, Any]] = {
+        "guest": {"path": evaluation.guest, "sha256": sha256_of(evaluation.guest)},
         "graph": graph.describe(),
         "data": {
             "source": evaluation.data,
@@ -83,9 +83,8 @@ def evaluate(
             "split": evaluation.split,
             "columns": dict(evaluation.columns),
         },
-        "seed": evaluation.seed,
     }
-    hashes = {name: described[name]["sha256"] for name in ("guest", "graph", "data")}  # type: ignore[index]
+    hashes = {name: what["sha256"] for name, what in described.items()}
     if evaluation.resume and hashes["data"] is None:
         raise DataError("standard input can not be read again: --resume needs a file")
     settings = evaluation.fingerprint(hashes)
@@ -97,7 +96,7 @@ def evaluate(
             found: dict[str, Any] = json.loads((store.path / "results.json").read_bytes())
             return found
         run = _Run(evaluation, task, data, graph, store, progress)
-        described["graph"].update(run.compute())  # type: ignore[attr-defined]
+        described["graph"].update(run.compute())
         store.write_rows()
         results = summary(evaluation, task, store, described)
         store.finish(results)
@@ -124,32 +123,37 @@ class _Run:
         self._graph = graph
         self._store = store
         self._progress = progress
+        self._began = 0.0
         self._rows = self._failed = 0
         self._sum, self._count = 0.0, 0
 
     def compute(self) -> dict[str, str]:
         """Computes what is not there yet; says where."""
-        began = time.monotonic() - self._store.elapsed_s
-        if self._evaluation.engine == "ray":
-            from wasinn_host.evaluate.cluster import compute_on_ray
-
-            done_before = self._store.all_done
-            self._rows = sum(record[1] for record in self._store.records)
-            for done in compute_on_ray(
-                self._evaluation, self._task, self._data, self._graph, done_before
-            ):
-                self._keep(done, time.monotonic() - began)
+        self._began = time.monotonic() - self._store.elapsed_s
+        try:
+            return self._on_ray() if self._evaluation.engine == "ray" else self._here()
+        finally:
             self._store.flush()
-            if not self._store.records:
-                raise DataError(f"{self._data.source}: no rows")
-            return {"backend": "", "device": ""}
+
+    def _on_ray(self) -> dict[str, str]:
+        from wasinn_host.evaluate.cluster import compute_on_ray
+
+        self._rows = sum(record[1] for record in self._store.records)
+        for done in compute_on_ray(
+            self._evaluation, self._task, self._data, self._graph, self._store.all_done
+        ):
+            self._keep(done)
+        if not self._store.records:
+            raise DataError(f"{self._data.source}: no rows")
+        return {"backend": "", "device": ""}
+
+    def _here(self) -> dict[str, str]:
         stream = windows(read_rows(self._data, self._task), self._evaluation.window_rows)
         first = next(stream, None)
         if first is None:
             raise DataError(f"{self._data.source}: no rows")
         todo = self._todo(itertools.chain((first,), stream))
         with HostSide(self._evaluation, self._graph, self._task.given) as side:
-            where = side.where()
             stop = threading.Event()
             workers = [
                 Worker(side.start, self._evaluation.row_timeout_s, stop)
@@ -157,25 +161,24 @@ class _Run:
             ]
             try:
                 for batch in compute(todo, workers, stop):
-                    self._keep(finished(self._task, batch), time.monotonic() - began)
+                    self._keep(finished(self._task, batch))
             finally:
                 for worker in workers:
                     worker.close()
-                self._store.flush()
-        return where
+            return side.where()
 
     def _todo(self, stream: Iterable[Window]) -> Iterator[Batch]:
         for window in stream:
-            planned = batches(window, self._evaluation.batch_rows)
             done = self._store.done(window.number)
-            for place, rows in enumerate(planned):
-                if place in done:
-                    self._rows += len(rows)
+            for batch in batches(window, self._evaluation.batch_rows):
+                if batch.place in done:
+                    self._rows += len(batch.rows)
                 else:
-                    yield Batch(window.number, len(planned), place, rows)
+                    yield batch
 
-    def _keep(self, done: Finished, at_s: float) -> None:
+    def _keep(self, done: Finished) -> None:
         rows = len(done.table)
+        at_s = time.monotonic() - self._began
         self._store.add(
             done.window, done.batches, done.table, (done.place, rows, done.seconds, at_s)
         )
@@ -191,8 +194,3 @@ class _Run:
             raise TooManyFailures(
                 f"{self._failed} rows failed, at most {most} may; the latest: {done.error}"
             )
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -454,7 +454,7 @@ def _copy(
         size = data.nbytes
         if size > out.nbytes:
             raise OutputTooSmall(size, out.nbytes, index)
-        (out if size == out.nbytes else out[:size])[:] = data
+        out[:size] = data
     except BaseException as error:
         _reraise(error, entry.shared, method)
     return size

@@ -11,6 +11,7 @@ import click
 
 from wasinn_host.cli.eval_progress import shown
 from wasinn_host.cli.help import Command, Group
+from wasinn_host.cli.run_options import add_nn_option
 from wasinn_host.cli.talk import put, safe
 from wasinn_runtime.errors import UsageError
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from wasinn_host.evaluate.evaluation import Evaluation
 
 __all__ = ["eval"]
-
-_BATCH_ROWS, _WINDOW_ROWS, _ROW_TIMEOUT_S = 32, 1024, 60.0
 
 
 @click.group(
@@ -36,8 +35,8 @@ def eval() -> None:
 
 @eval.command(
     cls=Command,
-    help="Evaluate: GUEST makes tensors and answers. Leaves results.json, rows.parquet and "
-    "report.html in the output directory. What is finished is kept, whatever ends the run; "
+    help="Evaluate: GUEST makes tensors and answers. Leaves results.json and "
+    "rows.parquet in the output directory. What is finished is kept, whatever ends the run; "
     "--resume goes on from there.",
 )
 @click.argument("guest", metavar="GUEST")
@@ -62,18 +61,18 @@ def eval() -> None:
 @click.option("--labels", default="", metavar="A,B,...", help="What the model's outputs mean.")
 @click.option("--split", help="Only rows whose column 'split' says this.")
 @click.option("--sample", type=int, metavar="ROWS", help="So many rows, chosen by the seed.")
-@click.option("--seed", type=int, default=0, help="Of samples and of intervals; 0.")
+@click.option("--seed", type=int, help="Of samples and of intervals; 0.")
 @click.option("--limit", type=int, metavar="ROWS", help="No more than the first so many.")
 @click.option("--shard", metavar="I/N", help="Only each N-th row, from the I-th on, from 1.")
 @click.option("--assets", metavar="DIR", help="What the guest sees as /model; the model's folder.")
-@click.option("--batch", type=int, default=_BATCH_ROWS, metavar="ROWS", help="Rows at once; 32.")
+@click.option("--batch", "batch_rows", type=int, metavar="ROWS", help="Rows at once; 32.")
 @click.option(
-    "--window", type=int, default=_WINDOW_ROWS, metavar="ROWS", help="Sorted by length at once."
+    "--window", "window_rows", type=int, metavar="ROWS", help="Sorted by length at once; 1024."
 )
-@click.option("--engine", default="local", help="local, or ray: actors of a Ray cluster.")
-@click.option("--workers", type=int, default=1, metavar="N", help="Guests side by side; 1.")
+@click.option("--engine", help="local, or ray: actors of a Ray cluster.")
+@click.option("--workers", type=int, metavar="N", help="Guests side by side; 1.")
 @click.option(
-    "--row-timeout", type=float, default=_ROW_TIMEOUT_S, metavar="SECONDS", help="For a row; 60."
+    "--row-timeout", "row_timeout_s", type=float, metavar="SECONDS", help="For a row; 60."
 )
 @click.option("--max-failures", type=int, metavar="ROWS", help="Stop when more rows fail.")
 @click.option("--resume", is_flag=True, help="Go on with what the output directory holds.")
@@ -122,46 +121,26 @@ def check(guest: str, args: tuple[str, ...], graph: str, texts: int, assets: str
 
 
 def _evaluation(given: Mapping[str, Any]) -> Evaluation:
+    """The options, which have the names of the attributes; those that were not given, have its
+    defaults."""
     from wasinn_host.evaluate.evaluation import Evaluation
 
-    options: dict[str, dict[str, str]] = {}
+    nn_options: dict[str, dict[str, str]] = {}
     for text in given["nn_options"]:
-        key, equals, value = text.partition("=")
-        plugin, dot, name = key.partition(".")
-        if not (equals and dot and plugin and name):
-            raise UsageError(f"--nn-option {text!r}: expected PLUGIN.KEY=VALUE")
-        options.setdefault(plugin, {})[name] = value
+        add_nn_option(nn_options, text)
     columns = {}
     for text in given["columns"]:
         ours, equals, theirs = text.partition("=")
         if not (ours and equals and theirs):
             raise UsageError(f"--column {text!r}: expected OURS=THEIRS, for example text=sentence")
         columns[ours] = theirs
-    return Evaluation(
-        guest=given["guest"],
-        args=given["args"],
-        graph=given["graph"],
-        data=given["data"],
-        task=given["task"],
-        output=given["output"],
-        format=given["format"],
-        columns=columns,
-        labels=tuple(filter(None, given["labels"].split(","))),
-        split=given["split"],
-        sample=given["sample"],
-        seed=given["seed"],
-        limit=given["limit"],
-        shard=_shard(given["shard"]),
-        assets=given["assets"],
-        batch_rows=given["batch"],
-        window_rows=given["window"],
-        engine=given["engine"],
-        workers=given["workers"],
-        row_timeout_s=given["row_timeout"],
-        max_failures=given["max_failures"],
-        resume=given["resume"],
-        nn_options=options,
-    )
+    read = {
+        "columns": columns,
+        "labels": tuple(filter(None, given["labels"].split(","))),
+        "nn_options": nn_options,
+        "shard": _shard(given["shard"]),
+    }
+    return Evaluation(**{k: v for k, v in {**given, **read}.items() if v is not None})
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import random
 import sys
@@ -16,6 +15,7 @@ from wasinn_host.evaluate.data.delimited import read_delimited
 from wasinn_host.evaluate.data.errors import DataError
 from wasinn_host.evaluate.data.lines import read_lines
 from wasinn_host.evaluate.data.parquet import read_parquet
+from wasinn_host.evaluate.hashes import sha256_of
 
 __all__ = ["FORMATS", "STANDARD_INPUT", "Data", "open_data"]
 
@@ -84,8 +84,7 @@ class Data:
         """
         if self.source == STANDARD_INPUT:
             return None
-        with open(self.source, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self.source)
 
     def _of_split(self) -> Iterator[Mapping[str, Any]]:
         if self.split is None:

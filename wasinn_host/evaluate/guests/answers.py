@@ -11,7 +11,19 @@ import numpy.typing as npt
 
 from wasinn_runtime.errors import WasinnError
 
-__all__ = ["FAILED", "OK", "STATUS_WORDS", "TRUNCATED", "Answers", "GuestBroke"]
+__all__ = [
+    "FAILED",
+    "MOST_STDERR_BYTES",
+    "OK",
+    "STATUS_WORDS",
+    "TRUNCATED",
+    "Answers",
+    "GuestBroke",
+    "with_last_line",
+]
+
+MOST_STDERR_BYTES = 1 << 20
+"""Of what a guest writes there; further writes fail."""
 
 OK, TRUNCATED, FAILED = 0, 1, 2
 STATUS_WORDS = ("ok", "truncated", "failed")
@@ -73,3 +85,9 @@ class Answers:
     def text(self, row: int) -> str:
         """The text of a row; empty where it has none."""
         return self.texts[row] if self.texts else ""
+
+
+def with_last_line(what: str, stderr: bytes) -> str:
+    """What went wrong, and the last line that a guest wrote to stderr, if any."""
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"{what}: {lines[-1]}" if lines else what

@@ -18,7 +18,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from wasinn_host.evaluate.guests.answers import STATUS_WORDS, Answers, GuestBroke
+from wasinn_host.evaluate.guests.answers import (
+    MOST_STDERR_BYTES,
+    STATUS_WORDS,
+    Answers,
+    GuestBroke,
+    with_last_line,
+)
 from wasinn_host.host import Guest, GuestOptions, Host
 from wasinn_host.wasi import Capture
 from wasinn_runtime import GuestExit, Module, Store
@@ -27,7 +33,6 @@ from wasinn_runtime.errors import WasinnError
 __all__ = ["LinesGuest"]
 
 _MOST_TOKENS: Final = 0x7FFF_FFFF
-_MOST_STDERR_BYTES: Final = 1 << 20
 _KEYS: Final = ("id", "numbers", "text", "tokens", "status")
 
 
@@ -60,7 +65,7 @@ class LinesGuest:
             json.dumps({"id": str(i), **dict(zip(self._columns, row, strict=True))}) + "\n"
             for i, row in enumerate(rows)
         )
-        out, err = Capture(), Capture(_MOST_STDERR_BYTES)
+        out, err = Capture(), Capture(MOST_STDERR_BYTES)
         options = GuestOptions(**self._options, stdin=asked.encode(), stdout=out, stderr=err)
         self._store = store = Store(self._host.engine)
         try:
@@ -76,9 +81,7 @@ class LinesGuest:
         finally:
             self._store = None
         if status:
-            said = err.text.strip().splitlines()
-            why = f": {said[-1]}" if said else ""
-            raise GuestBroke(f"it ended with status {status}{why}")
+            raise GuestBroke(with_last_line(f"it ended with status {status}", err.data))
         lines = out.data.splitlines()
         if len(lines) != len(rows):
             raise GuestBroke(f"it printed {len(lines)} lines for {len(rows)} rows")

@@ -16,7 +16,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from wasinn_host.evaluate.guests.answers import FAILED, Answers, GuestBroke
+from wasinn_host.evaluate.guests.answers import (
+    FAILED,
+    MOST_STDERR_BYTES,
+    Answers,
+    GuestBroke,
+    with_last_line,
+)
 from wasinn_host.host import Guest, Host
 from wasinn_host.wasi import Capture
 from wasinn_runtime import GuestExit, Module, Trap
@@ -30,7 +36,6 @@ _HEADER: Final = struct.Struct("<II")
 _ANSWER: Final = struct.Struct("<7I")
 _MOST_NUMBERS: Final = 1 << 26
 _MOST_TEXT_BYTES: Final = 1 << 28
-_MOST_STDERR_BYTES: Final = 1 << 20
 _START_S: Final = 60.0
 """A guest that is not ready by then never will be."""
 
@@ -48,7 +53,7 @@ class RowsGuest:
     """
 
     def __init__(self, host: Host, module: Module, options: dict[str, Any]) -> None:
-        self._stderr = Capture(_MOST_STDERR_BYTES)
+        self._stderr = Capture(MOST_STDERR_BYTES)
         self._stderr_before = 0
         self._guest: Guest | None = None
         try:
@@ -116,9 +121,7 @@ class RowsGuest:
 
     def _said(self, what: str) -> str:
         """With the last line that it wrote to stderr since it was asked."""
-        told = self._stderr.data[self._stderr_before :]
-        lines = told.decode("utf-8", "replace").strip().splitlines()
-        return f"{what}: {lines[-1]}" if lines else what
+        return with_last_line(what, self._stderr.data[self._stderr_before :])
 
 
 def _pointer(value: object) -> int:

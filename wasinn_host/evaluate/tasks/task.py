@@ -126,7 +126,7 @@ class Task(ABC):
         return self.columns.get(column, column)
 
     def _value(self, data: Mapping[str, Any], column: str, where: str, number: int) -> Any:
-        source = self.columns.get(column, column)
+        source = self._source(column)
         if source in data:
             return data[source]
         asked = "" if source == column else f" (for {column})"
