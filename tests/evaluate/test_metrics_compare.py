@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from wasinn_host.evaluate import metrics
-from wasinn_host.evaluate.compare import (
+from wasinn_host.evaluate.metrics import Bootstrap
+from wasinn_host.evaluate.metrics.compare import (
     Comparisons,
     compare_classification,
     compare_means,
@@ -20,7 +21,6 @@ from wasinn_host.evaluate.compare import (
     compare_regression,
     compare_tokens,
 )
-from wasinn_host.evaluate.metrics import Bootstrap
 from wasinn_host.evaluate.metrics.paired import Comparison, mcnemar
 from wasinn_host.evaluate.metrics.spearman import MOST_RESAMPLED
 from wasinn_runtime.errors import UsageError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wasinn_host.evaluate import metrics
-from wasinn_host.evaluate.compare import compare_classification, compare_regression
+from wasinn_host.evaluate.metrics.compare import compare_classification, compare_regression
 
 ROWS = 1_000_000
 MIB = 1 << 20

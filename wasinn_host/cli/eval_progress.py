@@ -54,7 +54,7 @@ def shown(evaluation: Evaluation) -> Iterator[Callable[[Progress], None]]:
                 task,
                 completed=progress.rows,
                 speed=f"{(progress.rows - first[0]) / seconds:.0f} rows/s",
-                metric=f"{progress.metric} {progress.value:.4f}{failed}",
+                metric=f"{_metric(progress)}{failed}",
             )
 
         yield report
@@ -71,10 +71,14 @@ def _lines() -> Callable[[Progress], None]:
         last = now
         say(
             f"{progress.rows} rows, {progress.failed} failed, {progress.rows / (now - began):.0f} "
-            f"rows/s, {progress.metric} {progress.value:.4f}"
+            f"rows/s {_metric(progress)}"
         )
 
     return report
+
+
+def _metric(progress: Progress) -> str:
+    return f"{progress.metric} {progress.value:.4f}" if progress.metric else ""
 
 
 def _total(evaluation: Evaluation) -> int | None:

@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +46,8 @@ def summary(
         "failed": len(bad),
         "truncated": int(compute.sum(compute.equal(rows["status"], "truncated")).as_py() or 0),
     }
-    measured = task.measure(good, evaluation.seed) if len(good) else {"metrics": {}}
+    measured = task.measure(good, evaluation.seed) if len(good) else {"metrics": {}, "worst": []}
+    _add_texts(measured["worst"], store.path)
     return {
         "schema": SCHEMA,
         "task": task.name,
@@ -71,6 +73,20 @@ def summary(
         },
         "environment": environment(),
     }
+
+
+def _add_texts(worst: Sequence[dict[str, Any]], directory: Path) -> None:
+    """Adds the beginning of each row's text. Of all rows it would be much to hold."""
+    if not worst:
+        return
+    parquet = need("pyarrow.parquet", "to read results")
+    chosen = [("row", "in", [row["row"] for row in worst])]
+    found = parquet.read_table(
+        directory / "rows.parquet", columns=["row", "excerpt"], filters=chosen
+    )
+    texts = dict(zip(found["row"].to_pylist(), found["excerpt"].to_pylist(), strict=True))
+    for row in worst:
+        row["text"] = texts[row["row"]]
 
 
 def environment() -> dict[str, Any]:

@@ -33,7 +33,7 @@ class Progress(NamedTuple):
     Attributes:
         rows: that are finished, with those of runs before this one.
         failed: of them.
-        metric: the running metric's name.
+        metric: the running metric's name; empty where there is none.
         value: it is, so far in this run; nan before the first row.
     """
 

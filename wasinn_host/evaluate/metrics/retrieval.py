@@ -52,6 +52,7 @@ def retrieval_metrics(
     documents: ArrayLike,
     relevant: Sequence[Sequence[int]],
     *,
+    absent: ArrayLike | None = None,
     depths: Sequence[int] = _DEPTHS,
     options: Bootstrap | None = None,
 ) -> Retrieval:
@@ -64,6 +65,8 @@ def retrieval_metrics(
         queries: float32 or float64 [queries, dimensions].
         documents: likewise, [documents, dimensions].
         relevant: for each query the numbers of the documents that answer it, 0 the first.
+        absent: int [queries], how many more documents answer each, that are not there and so can
+            not be found; none by default.
         depths: how many documents recall and nDCG look at, each 1 or more.
         options: how intervals are computed.
 
@@ -82,14 +85,22 @@ def retrieval_metrics(
         raise UsageError("queries: expected 1 dimension or more, got 0")
     steps = _checked_depths(depths)
     counts, pairs = _pairs(relevant, len(asked), len(found_in))
+    lost = np.zeros(len(asked), np.int64) if absent is None else np.asarray(absent, np.int64)
+    same_length(queries=len(asked), absent=len(lost))
+    counts = counts + lost
     ranking = nearest(asked, found_in, steps[-1])
     hits = np.isin(np.arange(len(asked))[:, None] * len(found_in) + ranking, pairs)
     scores = _scores(hits, counts, steps)
     kept = counts > 0
     without = int(len(asked) - kept.sum())
-    note = None
+    notes = []
     if without:
-        note = f"{without} of {len(asked)} queries have no relevant documents and are left out"
+        notes.append(
+            f"{without} of {len(asked)} queries have no relevant documents and are left out"
+        )
+    if lost.any():
+        notes.append(f"{lost.sum()} relevant documents are not there, and count as not found")
+    note = "; ".join(notes) or None
     if kept.any():
         of_kept = {name: column[kept] for name, column in scores.items()}
         metrics = mean_metrics(of_kept, options or Bootstrap(), note=note)

@@ -12,8 +12,21 @@ import numpy as np
 
 from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.guests.answers import Answers
+from wasinn_host.evaluate.metrics.calibration import probabilities
+from wasinn_host.evaluate.metrics.classification import classification_metrics
+from wasinn_host.evaluate.metrics.compare import compare_classification
+from wasinn_host.evaluate.metrics.paired import Comparison
+from wasinn_host.evaluate.metrics.result import Bootstrap
 from wasinn_host.evaluate.plan import Row
-from wasinn_host.evaluate.tasks.task import Task, TaskError, column_of, numbers_of
+from wasinn_host.evaluate.tasks.task import (
+    Task,
+    TaskError,
+    column_of,
+    matrix_of,
+    metrics_json,
+    numbers_of,
+    worst_rows,
+)
 
 __all__ = ["Classification"]
 
@@ -22,7 +35,7 @@ class Classification(Task):
     """See the module."""
 
     name = "classification"
-    expected = "label"
+    expected = ("label",)
 
     def __init__(self, columns: Mapping[str, str], labels: Sequence[str] = ()) -> None:
         super().__init__(columns, labels)
@@ -39,6 +52,11 @@ class Classification(Task):
     def outcome(self, rows: Sequence[Row], answers: Answers) -> tuple[Mapping[str, Any], list[str]]:
         logits, errors = numbers_of(answers, self._width, "logits")
         self._width = width = self._width or logits.shape[1] or None
+        if width == 1:
+            raise TaskError(
+                "the model gives 1 logit a row, expected one for each label: of a model with one "
+                "sigmoid the guest gives two, 0 and the model's"
+            )
         labels = np.array(column_of(rows), np.int32)
         if width is not None and labels.max(initial=-1) >= width:
             wrong = rows[int(np.argmax(labels >= width))]
@@ -51,10 +69,38 @@ class Classification(Task):
         )
         return {"label": labels, "prediction": predictions, "logits": logits}, errors
 
-    def measure(self, columns: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        label = columns["label"].to_numpy()
-        prediction = columns["prediction"].to_numpy()
-        return {"metrics": {"accuracy": {"value": float((label == prediction).mean())}}}
+    def measure(self, columns: Any, seed: int) -> dict[str, Any]:
+        options = Bootstrap(seed=seed)
+        label, prediction, logits = _arrays(columns)
+        found = classification_metrics(label, prediction, logits, options=options)
+        confidence = probabilities(label, prediction, logits).confidence
+        worst = worst_rows(
+            columns, np.where(label == prediction, 0.0, confidence), "label", "prediction"
+        )
+        at = {int(row): place for place, row in enumerate(columns["row"].to_numpy())}
+        names = self.labels or tuple(map(str, range(logits.shape[1])))
+        return {
+            "metrics": metrics_json(found.metrics, options),
+            "labels": list(names),
+            "confusion": None if found.confusion is None else found.confusion.tolist(),
+            "calibration": [bin_.to_json() for bin_ in found.calibration],
+            "worst": [
+                {
+                    **row,
+                    "label": names[row["label"]],
+                    "prediction": names[row["prediction"]],
+                    "confidence": float(confidence[at[row["row"]]]),
+                }
+                for row in worst
+            ],
+        }
+
+    def compare(self, first: Any, second: Any, seed: int) -> Mapping[str, Comparison]:
+        label, *one = _arrays(first)
+        _, *other = _arrays(second)
+        return compare_classification(
+            label, (one[0], one[1]), (other[0], other[1]), options=Bootstrap(seed=seed)
+        )
 
     def running(self, columns: Mapping[str, Any]) -> tuple[str, float, int]:
         right = columns["label"] == columns["prediction"]
@@ -73,3 +119,11 @@ class Classification(Task):
             f"{where}, row {number}: label {value!r:.60}: expected "
             + (f"one of {known}" if known else "a number from 0; for names give --labels A,B,...")
         )
+
+
+def _arrays(columns: Any) -> tuple[Any, Any, Any]:
+    """Labels int64 [n], predictions int64 [n] and logits float32 [n, labels] of a table."""
+    label = columns["label"].to_numpy().astype(np.int64)
+    prediction = columns["prediction"].to_numpy().astype(np.int64)
+    logits = matrix_of(columns["logits"])
+    return label, prediction, logits

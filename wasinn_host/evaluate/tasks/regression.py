@@ -13,8 +13,19 @@ import numpy as np
 
 from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.guests.answers import Answers
+from wasinn_host.evaluate.metrics.compare import compare_regression
+from wasinn_host.evaluate.metrics.paired import Comparison
+from wasinn_host.evaluate.metrics.regression import regression_metrics
+from wasinn_host.evaluate.metrics.result import Bootstrap
 from wasinn_host.evaluate.plan import Row
-from wasinn_host.evaluate.tasks.task import Task, TaskError, column_of, numbers_of
+from wasinn_host.evaluate.tasks.task import (
+    Task,
+    TaskError,
+    column_of,
+    metrics_json,
+    numbers_of,
+    worst_rows,
+)
 
 __all__ = ["Regression"]
 
@@ -23,7 +34,7 @@ class Regression(Task):
     """See the module."""
 
     name = "regression"
-    expected = "target"
+    expected = ("target",)
 
     def schema(self) -> Sequence[tuple[str, Any]]:
         arrow = need("pyarrow", "to keep results")
@@ -36,13 +47,21 @@ class Regression(Task):
             "score": scores[:, 0].astype(np.float64),
         }, errors
 
-    def measure(self, columns: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        difference = columns["target"].to_numpy() - columns["score"].to_numpy()
-        return {"metrics": {"mae": {"value": float(np.abs(difference).mean())}}}
+    def measure(self, columns: Any, seed: int) -> dict[str, Any]:
+        options = Bootstrap(seed=seed)
+        target, score = (columns[name].to_numpy() for name in ("target", "score"))
+        return {
+            "metrics": metrics_json(regression_metrics(target, score, options=options), options),
+            "worst": worst_rows(columns, np.abs(target - score), "target", "score"),
+        }
+
+    def compare(self, first: Any, second: Any, seed: int) -> Mapping[str, Comparison]:
+        scores = [run["score"].to_numpy() for run in (first, second)]
+        return compare_regression(first["target"].to_numpy(), *scores, options=Bootstrap(seed=seed))
 
     def running(self, columns: Mapping[str, Any]) -> tuple[str, float, int]:
         difference = np.abs(columns["target"] - columns["score"])
-        return "mean absolute error", float(difference.sum()), len(difference)
+        return "mae", float(difference.sum()), len(difference)
 
     def _expected(self, data: Mapping[str, Any], where: str, number: int) -> float:
         value = self._value(data, "target", where, number)

@@ -12,15 +12,34 @@ import numpy.typing as npt
 
 from wasinn_host.evaluate.data import Data
 from wasinn_host.evaluate.guests.answers import FAILED, Answers
+from wasinn_host.evaluate.metrics.paired import Comparison
+from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
 from wasinn_host.evaluate.plan import Row
 from wasinn_runtime.errors import UsageError
 
-__all__ = ["Task", "TaskError", "make_task", "read_rows", "task_names"]
+__all__ = [
+    "MOST_WORST",
+    "Task",
+    "TaskError",
+    "column_of",
+    "make_task",
+    "matrix_of",
+    "metrics_json",
+    "numbers_of",
+    "read_rows",
+    "task_names",
+    "worst_rows",
+]
 
 _TASKS: Final = {
     "classification": "classification:Classification",
     "regression": "regression:Regression",
+    "tokens": "tokens:Tokens",
+    "qa": "qa:QuestionAnswering",
+    "retrieval": "retrieval:Retrieval",
 }
+MOST_WORST: Final = 50
+"""Rows that are shown as the worst."""
 
 
 class TaskError(UsageError):
@@ -37,16 +56,18 @@ class Task(ABC):
 
     Attributes:
         name: what users call it.
-        texts: the columns that the guest gets; the first is needed.
-        expected: the column that says what is right.
+        texts: the columns that the guest gets.
+        needed_texts: how many of them the data must have.
+        expected: the columns that say what is right.
     """
 
     name: ClassVar[str]
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
-    expected: ClassVar[str]
+    needed_texts: ClassVar[int] = 1
+    expected: ClassVar[tuple[str, ...]]
 
     def __init__(self, columns: Mapping[str, str], labels: Sequence[str] = ()) -> None:
-        known = ("id", *self.texts, self.expected)
+        known = ("id", *self.texts, *self.expected)
         for column in columns:
             if column not in known:
                 raise TaskError(
@@ -73,7 +94,7 @@ class Task(ABC):
             self._given = tuple(
                 column
                 for place, column in enumerate(self.texts)
-                if place == 0 or self._source(column) in data
+                if place < self.needed_texts or self._source(column) in data
             )
         texts = tuple([self._text(data, column, where, number) for column in self._given])
         id_ = data.get(self._id)
@@ -111,13 +132,34 @@ class Task(ABC):
         """Metrics and what belongs to them, as in ``results.json``.
 
         Args:
-            columns: as in `schema`, without the rows that failed.
+            columns: a table with ``row``, ``id`` and what is in `schema`, of the rows that did not
+                fail; at least one.
             seed: of the resampling behind the intervals.
+
+        Returns:
+            ``metrics``; ``worst``, the rows that are furthest off, at most `MOST_WORST`; and what
+            else the task shows.
+
+        Raises:
+            TaskError: something is wrong with the data that only all of them show.
+        """
+
+    @abstractmethod
+    def compare(self, first: Any, second: Any, seed: int) -> Mapping[str, Comparison]:
+        """What two runs on the same rows differ by.
+
+        Args:
+            first, second: tables as for `measure`, with the same rows in the same order.
+            seed: of the resampling.
+
+        Raises:
+            UsageError: the two can not be compared.
         """
 
     @abstractmethod
     def running(self, columns: Mapping[str, Any]) -> tuple[str, float, int]:
-        """A metric's name, a sum and a count, of one batch: the mean is shown while it runs."""
+        """A metric's name, a sum and a count, of one batch: the mean is shown while it runs. No
+        name where nothing can be said before the end."""
 
     @abstractmethod
     def _expected(self, data: Mapping[str, Any], where: str, number: int) -> object: ...
@@ -191,6 +233,31 @@ def numbers_of(
         errors[row] = errors[row] or f"{what} that are not finite: {values[row][:8].tolist()}"
         values[row] = 0
     return values, errors
+
+
+def matrix_of(lists: Any) -> npt.NDArray[Any]:
+    """A column of lists, equally long, as an array [rows, length]."""
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in lists.chunks]
+    return np.concatenate(chunks).reshape(len(lists), -1)
+
+
+def metrics_json(metrics: Mapping[str, Metric], options: Bootstrap) -> dict[str, Any]:
+    """Metrics as in ``results.json``."""
+    return {name: metric.to_json(options.confidence) for name, metric in metrics.items()}
+
+
+def worst_rows(columns: Any, badness: npt.NDArray[Any], *shown: str) -> list[dict[str, Any]]:
+    """The rows that are furthest off.
+
+    Args:
+        columns: a table as for `Task.measure`, n rows.
+        badness: [n], how far off each is; those of 0 are not off.
+        shown: columns that tell.
+    """
+    order = np.argsort(-badness, kind="stable")[:MOST_WORST]
+    chosen = columns.select(["row", "id", *shown]).take(order[badness[order] > 0])
+    found: list[dict[str, Any]] = chosen.to_pylist()
+    return found
 
 
 def task_names() -> list[str]:
