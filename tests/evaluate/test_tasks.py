@@ -25,6 +25,8 @@ DATA: Mapping[str, Mapping[str, Any]] = {
     "retrieval": {"text": "a", "role": "query", "relevant": ["d1"]},
 }
 
+NUMBERS: Mapping[str, Sequence[float]] = {"tokens": (1, 2, 0), "qa": (1,), "regression": (0.4,)}
+
 
 def _task(name: str) -> Task:
     return make_task(name, {}, NAMES if name == "tokens" else ())
@@ -87,7 +89,7 @@ def test_a_row_with_something_else_in_a_column_is_refused(name: str, wrong: obje
 @pytest.mark.parametrize("name", DATA)
 def test_a_row_that_fails_says_why_and_is_not_measured(name: str) -> None:
     task = _task(name)
-    good = {"tokens": [1, 2, 0], "qa": [1.0], "regression": [0.4]}.get(name, [1.0, 2.0])
+    good = NUMBERS.get(name, (1, 2))
     given = _answers([good, []], status=[OK, FAILED], texts=["Ada", "too bad"])
     done = _finished(task, [DATA[name]] * 2, given)
     assert done.table["status"].to_pylist() == ["ok", "failed"]
@@ -135,7 +137,10 @@ def test_regression_measures_and_shows_the_worst() -> None:
 
 def test_labels_of_words() -> None:
     task = _task("tokens")
-    data = [DATA["tokens"], {"words": "Bern is big", "labels": "B-LOC O O"}]
+    data: list[Mapping[str, Any]] = [
+        DATA["tokens"],
+        {"words": "Bern is big", "labels": "B-LOC O O"},
+    ]
     kept = _kept(task, data, _answers([[1, 2, 0], [1, 0, 0]]))
     assert kept["labels"].to_pylist() == [["B-PER", "I-PER", "O"], ["B-LOC", "O", "O"]]
     assert kept["predictions"].to_pylist() == [["B-PER", "I-PER", "O"], ["B-PER", "O", "O"]]
@@ -196,7 +201,7 @@ def test_tokens_need_names_of_labels() -> None:
 
 def test_answers_to_questions() -> None:
     task = _task("qa")
-    data = [
+    data: list[Mapping[str, Any]] = [
         DATA["qa"],
         {"question": "When?", "context": "In 1843.", "answers": {"text": ["1843"], "start": [3]}},
         {"question": "Why?", "context": "It rained.", "answers": []},
@@ -223,7 +228,7 @@ def _library(failed: int = OK) -> tuple[Task, Any]:
         {"id": "d2", "text": "right", "role": "document", "relevant": None},
         {"id": "d3", "text": "down", "role": "document"},
     ]
-    vectors = [[0, 1], [1, -0.1], [0, 2], [3, 0], [0, -1]]
+    vectors: list[list[float]] = [[0, 1], [1, -0.1], [0, 2], [3, 0], [0, -1]]
     status = [OK, OK, OK, failed, OK]
     return task, _kept(task, data, _answers(vectors, status=status, texts=["", "", "", "x", ""]))
 
@@ -269,8 +274,8 @@ def test_a_vector_without_direction_fails_the_row() -> None:
 def test_a_run_differs_from_itself_by_nothing(name: str) -> None:
     task, kept = _library() if name == "retrieval" else (_task(name), None)
     if kept is None:
-        numbers = {"tokens": [1, 2, 0], "qa": [1.0], "regression": [0.4]}.get(name, [1.0, 2.0])
-        rows = [DATA[name]] * 6
+        numbers = NUMBERS.get(name, (1, 2))
+        rows: list[Mapping[str, Any]] = [DATA[name]] * 6
         if name == "classification":
             rows = [{"text": "a", "label": i % 2} for i in range(6)]
         if name == "regression":
