@@ -221,7 +221,7 @@ def test_answers_to_questions() -> None:
 
 def _library(failed: int = OK) -> tuple[Task, Any]:
     task = _task("retrieval")
-    data = [
+    data: list[Mapping[str, Any]] = [
         {"id": "q1", "text": "north", "role": "query", "relevant": ["d1"]},
         {"id": "q2", "text": "east", "role": "query", "relevant": "d1 d2"},
         {"id": "d1", "text": "up", "role": "document"},

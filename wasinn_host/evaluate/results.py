@@ -52,6 +52,7 @@ def summary(
         "schema": SCHEMA,
         "task": task.name,
         "rows": counts,
+        "labels": list(task.labels),
         **measured,
         # A row takes as long as its batch.
         "latency_s": _distribution(np.repeat([r[2] for r in records], [r[1] for r in records])),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["eval"]
 
+_CLEAR = 0.05
+"""A smaller p is shown in colour."""
+
 
 @click.group(
     "eval",
@@ -118,6 +121,63 @@ def check(guest: str, args: tuple[str, ...], graph: str, texts: int, assets: str
         why = f": {safe(finding.why)}" if finding.why else ""
         put(f"{colour(word.ljust(6), name)}  {finding.rule}{why}\n")
     return status.NOT_READY if failed else 0
+
+
+@eval.command(
+    cls=Command,
+    help="Compare two evaluations of the same data: what metrics differ by, and how often chance "
+    "alone gives as much (p).",
+    examples=("wasinn eval compare results/float32 results/int8",),
+)
+@click.argument("first", metavar="DIR")
+@click.argument("second", metavar="DIR")
+@click.option("--seed", type=int, default=0, help="Of the resampling; 0.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of a table.")
+def compare(first: str, second: str, seed: int, as_json: bool) -> int:
+    """Compares."""
+    from wasinn_host.evaluate.compare import compare_runs
+
+    found = compare_runs(first, second, seed=seed)
+    if as_json:
+        import json
+
+        put(json.dumps(found, indent=2) + "\n")
+        return 0
+    put(_differences(found))
+    return 0
+
+
+def _differences(found: Mapping[str, Any]) -> str:
+    """A line for each metric."""
+    from wasinn_host.cli.talk import colour
+
+    rows = found["rows"]
+    left_out = f", {rows['left_out']} failed in one of them" if rows["left_out"] else ""
+    lines = [f"{rows['compared']} rows in both{left_out}"]
+    width = max(map(len, found["differences"]), default=0)
+    lines.append(f"  {'':{width}}  {'first':>8}  {'second':>8}  {'difference':>10}  {'p':>7}")
+    for name, row in found["differences"].items():
+        values = [_shown(row["first"], 8), _shown(row["second"], 8)]
+        if row["difference"] is None:
+            lines.append(f"  {name:{width}}  {'  '.join(values)}  {row.get('note', '')}")
+            continue
+        line = f"  {name:{width}}  {'  '.join(values)}  {row['difference']:>+10.4f}"
+        line += f"  {_shown(row['p_value'], 7)}"
+        if row["low"] is not None:
+            line += f"  {row['low']:+.4f} to {row['high']:+.4f}"
+        is_clear = row["p_value"] is not None and row["p_value"] < _CLEAR
+        lines.append(colour(line, "yellow") if is_clear else line)
+    speeds = [run["rows_per_s"] for run in found["runs"]]
+    if all(speeds):
+        lines.append(
+            f"  {'rows/s':{width}}  {speeds[0]:>8.1f}  {speeds[1]:>8.1f}  "
+            f"{speeds[1] - speeds[0]:>+10.1f}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _shown(value: float | None, width: int) -> str:
+    return f"{'none' if value is None else f'{value:.4f}':>{width}}"
 
 
 def _evaluation(given: Mapping[str, Any]) -> Evaluation:
