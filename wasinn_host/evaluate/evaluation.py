@@ -22,12 +22,13 @@ class Evaluation:
         guest: the module's path.
         graph: the model: a name of the catalogue, such as ``sentiment`` or ``sentiment:int8``, or
             ``ENCODING:TARGET:PATH``.
-        data: a file's path, or ``-`` for standard input.
+        data: a file's path, a name of ``wasinn datasets``, or ``-`` for standard input.
         task: one of ``tasks.task_names()``.
         output: the directory of the results; made, and refused if it holds those of another run.
         format: of the data, where its name does not tell.
         columns: for a column that the task reads, its name in the data.
-        labels: the names of what the model tells apart, in its order.
+        labels: the names of what the model tells apart, in its order; by default what the
+            catalogue says of it.
         split, sample, seed, limit, shard: which rows, see ``data.Data``.
         assets: the directory that the guest sees as ``/model``; None for that of the model.
         args: the guest's command line after its name.

@@ -37,6 +37,7 @@ class GraphFiles:
         target: where it shall run.
         paths: its parts.
         assets: the directory with its vocabulary and the like.
+        labels: what it tells apart, in its order; empty where that is not known.
     """
 
     name: str
@@ -44,6 +45,7 @@ class GraphFiles:
     target: Target
     paths: tuple[Path, ...]
     assets: Path
+    labels: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, Any]:
         """As in ``results.json``."""
@@ -75,7 +77,9 @@ def find_graph(spec: str) -> GraphFiles:
     from wasinn_models.store import ModelStore
 
     found = ModelStore().resolve(spec)
-    return GraphFiles(spec, found.encoding, Target.AUTO, tuple(found.paths), found.directory)
+    return GraphFiles(
+        spec, found.encoding, Target.AUTO, tuple(found.paths), found.directory, found.labels
+    )
 
 
 class HostSide:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from wasinn_host.evaluate.data import Data, DataError, open_data
+from wasinn_host.evaluate.data import Data, DataError, find_data, open_data
 from wasinn_host.evaluate.evaluation import Evaluation
 from wasinn_host.evaluate.hashes import sha256_of
 from wasinn_host.evaluate.host_side import GraphFiles, HostSide, find_graph
@@ -63,9 +63,10 @@ def evaluate(
         OSError: a file can not be read or written. Whatever ends it: what was finished is kept,
             and a run with ``resume`` goes on from there.
     """
-    task = make_task(evaluation.task, evaluation.columns, evaluation.labels)
+    graph = find_graph(evaluation.graph)
+    task = make_task(evaluation.task, evaluation.columns, evaluation.labels or graph.labels)
     data = open_data(
-        evaluation.data,
+        find_data(evaluation.data),
         evaluation.format,
         split=evaluation.split,
         sample=evaluation.sample,
@@ -73,7 +74,6 @@ def evaluate(
         limit=evaluation.limit,
         shard=evaluation.shard,
     )
-    graph = find_graph(evaluation.graph)
     described: dict[str, dict[str, Any]] = {
         "guest": {"path": evaluation.guest, "sha256": sha256_of(evaluation.guest)},
         "graph": graph.describe(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import tempfile
@@ -36,6 +37,7 @@ def build_bert(
     keep_float: Sequence[str] = (),
     seed: int = 0,
     form: str = "onnx",
+    classifier: Path | None = None,
 ) -> Path:
     """Builds a model of a BERT-style encoder, in ONNX, OpenVINO, TFLite or TorchScript.
 
@@ -45,7 +47,9 @@ def build_bert(
 
     - ``embedding``: ``last_hidden_state`` float32 [batch, sequence, hidden]
     - ``pooled``: ``sentence_embedding`` float32 [batch, hidden], mean over tokens, length 1
-    - ``classification``: ``logits`` float32 [batch, labels]; the property ``labels`` names them
+    - ``classification``: ``logits`` float32 [batch, labels], of the first token through a pooler;
+      the property ``labels`` names them
+    - ``pooled-classification``: the same, of the sentence embedding
 
     The other forms have the same inputs and output, TorchScript without their names. A model is one
     file, which ONNX and TFLite limit to 2 GiB, and of OpenVINO two; there is no external data.
@@ -55,11 +59,13 @@ def build_bert(
         weights: a safetensors file; None draws random weights.
         output: where the model is written, whole or not at all; its ending is free but for
             OpenVINO, of which this is the ``.xml``, and the weights go beside it as ``.bin``.
-        head: one of the three above.
+        head: one of those above.
         precision: ``float32``, or ``int8`` (dynamic quantisation of ONNX Runtime).
         keep_float: patterns of dense layers that int8 leaves in float32.
         seed: of random weights.
         form: ``onnx``, or (float32 only) ``openvino``, ``tflite`` or ``torchscript``.
+        classifier: for ``pooled-classification``, the file of `write_classifier` with its weights
+            and labels; by default they are with the other weights and in the configuration.
 
     Returns:
         ``output``.
@@ -84,15 +90,22 @@ def build_bert(
     if form == "openvino" and output.suffix != ".xml":
         raise BuildError(f"form openvino: expected an output that ends in .xml, got {output.name}")
     shape = config if isinstance(config, BertConfig) else BertConfig.from_file(config)
-    if head == "classification" and not shape.labels:
-        raise BuildError("head classification: expected labels (id2label) in the configuration")
+    if classifier is not None and (head != "pooled-classification" or weights is None):
+        raise BuildError("classifier: expected none without weights, or for another head")
 
-    from wasinn_models.bert.weights import random_weights, read_weights
+    from wasinn_models.bert.weights import random_weights, read_classifier, read_weights
 
+    head_weights: Weights = {}
+    if classifier is not None:
+        head_weights, labels = read_classifier(classifier)
+        shape = dataclasses.replace(shape, labels=labels)
+    if head.endswith("classification") and not shape.labels:
+        raise BuildError(f"head {head}: expected labels (id2label) in the configuration")
     if weights is None:
         tensors = random_weights(shape, head, seed)
     else:
-        tensors = read_weights(weights, shape, head)
+        tensors = read_weights(weights, shape, "pooled" if head_weights else head)
+    tensors = {**tensors, **head_weights}
     if form == "torchscript":
         contents = [_torchscript(shape, tensors, head)]
     elif form == "tflite":

@@ -93,7 +93,9 @@ class _Bert:
         if self.head == "embedding":
             graph.output(states, np.float32, ["batch", "sequence", config.hidden_size])
         elif self.head == "pooled":
-            self.pooled(states, mask)
+            graph.output(self.pooled(states, mask), np.float32, ["batch", config.hidden_size])
+        elif self.head == "pooled-classification":
+            self.classified(self.pooled(states, mask))
         else:
             self.classification(states)
         return graph.model(PRODUCER, self.metadata())
@@ -105,7 +107,7 @@ class _Bert:
             "hidden_size": str(self.config.hidden_size),
             "max_sequence_length": str(self.config.max_position_embeddings),
         }
-        if self.head == "classification":
+        if self.head in ("classification", "pooled-classification"):
             properties["labels"] = json.dumps(self.config.labels)
         return properties
 
@@ -260,7 +262,7 @@ class _Bert:
         half = graph.node("Mul", [states, "activation.half"], f"{base}/gelu/half")
         return graph.node("Mul", [half, raised], f"{base}/gelu/gelu")
 
-    def pooled(self, states: str, mask: str) -> None:
+    def pooled(self, states: str, mask: str) -> str:
         """The mean of the tokens that are no padding, scaled to length 1: [batch, hidden]."""
         graph = self.graph
         floats = graph.node("Cast", [mask], "pooling/mask", to=_float32())
@@ -271,14 +273,17 @@ class _Bert:
         length = graph.node("ReduceL2", [total], "pooling/length", axes=[1], keepdims=1)
         floor = graph.constant("pooling.floor", np.array(SMALLEST_LENGTH, dtype=np.float32))
         divisor = graph.node("Max", [length, floor], "pooling/divisor")
-        graph.node("Div", [total, divisor], "sentence_embedding")
-        graph.output("sentence_embedding", np.float32, ["batch", self.config.hidden_size])
+        return graph.node("Div", [total, divisor], "sentence_embedding")
 
     def classification(self, states: str) -> None:
         """Logits from the first token's vector, through the pooler: [batch, labels]."""
         graph = self.graph
         first = graph.node("Gather", [states, "zero"], "pooler/first", axis=1)
-        pooled = graph.node("Tanh", [self.dense("pooler.dense", first)], "pooler/tanh")
+        self.classified(graph.node("Tanh", [self.dense("pooler.dense", first)], "pooler/tanh"))
+
+    def classified(self, pooled: str) -> None:
+        """Logits of pooled vectors [batch, hidden]: [batch, labels]."""
+        graph = self.graph
         product = graph.node(
             "MatMul",
             [pooled, self.weight("classifier.weight", transposed=True)],

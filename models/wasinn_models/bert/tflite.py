@@ -184,6 +184,8 @@ class _Bert:
             graph.output(states, "last_hidden_state")
         elif self.head == "pooled":
             graph.output(self.pooled(states, kept), "sentence_embedding")
+        elif self.head == "pooled-classification":
+            graph.output(self.dense("classifier", self.pooled(states, kept)), "logits")
         else:
             graph.output(self.classified(states), "logits")
         return graph.packed(f"bert_{self.head}", room)

@@ -74,9 +74,10 @@ class Encoder(torch.nn.Module):
             states = self.layer(f"encoder.layer.{index}", states, bias)
         if self.head == "embedding":
             return states
-        if self.head == "pooled":
+        if self.head in ("pooled", "pooled-classification"):
             total = (states * attention_mask.to(torch.float32)[:, :, None]).sum(1)
-            return functional.normalize(total, dim=1, eps=SMALLEST_LENGTH)
+            pooled = functional.normalize(total, dim=1, eps=SMALLEST_LENGTH)
+            return pooled if self.head == "pooled" else self.dense("classifier", pooled)
         return self.dense("classifier", torch.tanh(self.dense("pooler.dense", states[:, 0])))
 
     def layer(self, base: str, states: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:

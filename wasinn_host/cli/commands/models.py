@@ -17,7 +17,7 @@ from wasinn_host.cli.talk import colour, put, safe, say
 if TYPE_CHECKING:
     from wasinn_models.store import ModelStore
 
-__all__ = ["models"]
+__all__ = ["models", "print_checks", "print_models"]
 
 
 @contextlib.contextmanager
@@ -54,18 +54,29 @@ def models() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead.")
 def list_(as_json: bool) -> int:
     """Prints a model a line."""
+    with _store() as store:
+        return print_models(store, "models", as_json)
+
+
+def print_models(store: ModelStore, what: str, as_json: bool) -> int:
+    """Prints what a store's catalogue has.
+
+    Args:
+        store: of models or data sets.
+        what: they are, as in the document's schema.
+        as_json: whether to print a document.
+    """
     from wasinn_models.operations import list_models
 
-    with _store() as store:
-        rows = list_models(store)
+    rows = list_models(store)
     if as_json:
         import dataclasses
         import json
 
         document = {
-            "schema": "wasinn-models-1",
+            "schema": f"wasinn-{what}-1",
             "directory": str(store.directory),
-            "models": [dataclasses.asdict(row) for row in rows],
+            what: [dataclasses.asdict(row) for row in rows],
         }
         put(json.dumps(document, indent=2) + "\n")
         return 0
@@ -187,10 +198,25 @@ def build(names: tuple[str, ...], force: bool) -> int:
 @click.option("--repair", is_flag=True, help="Remove damaged files; they come anew when needed.")
 def check(names: tuple[str, ...], repair: bool) -> int:
     """Prints a file a line."""
+    with _store(with_progress=True) as store:
+        return print_checks(store, "models", names, repair)
+
+
+def print_checks(store: ModelStore, what: str, names: tuple[str, ...], repair: bool) -> int:
+    """Prints what checking a store found.
+
+    Args:
+        store: of models or data sets.
+        what: they are, as in ``wasinn WHAT check``.
+        names: of entries; none for all.
+        repair: whether to remove what is damaged.
+
+    Returns:
+        the exit status.
+    """
     from wasinn_models.operations import check_models
 
-    with _store(with_progress=True) as store:
-        rows = check_models(store, names, repair=repair)
+    rows = check_models(store, names, repair=repair)
     colours = {"ok": "green", "damaged": "red", "absent": "yellow"}
     for row in rows:
         detail = f": {row.detail}" if row.detail else ""
@@ -200,5 +226,5 @@ def check(names: tuple[str, ...], repair: bool) -> int:
     if damaged and repair:
         say(f"{damaged} damaged files removed; they come anew when they are needed")
     elif damaged:
-        say(f"{damaged} damaged files; `wasinn models check --repair` removes them")
+        say(f"{damaged} damaged files; `wasinn {what} check --repair` removes them")
     return status.FAILED if damaged and not repair else 0

@@ -5,6 +5,6 @@ reader keeps rows: a data set larger than memory works.
 """
 
 from wasinn_host.evaluate.data.errors import DataError
-from wasinn_host.evaluate.data.source import Data, open_data
+from wasinn_host.evaluate.data.source import Data, find_data, open_data
 
-__all__ = ["Data", "DataError", "open_data"]
+__all__ = ["Data", "DataError", "find_data", "open_data"]

@@ -17,7 +17,7 @@ from wasinn_host.evaluate.data.lines import read_lines
 from wasinn_host.evaluate.data.parquet import read_parquet
 from wasinn_host.evaluate.hashes import sha256_of
 
-__all__ = ["FORMATS", "STANDARD_INPUT", "Data", "open_data"]
+__all__ = ["FORMATS", "STANDARD_INPUT", "Data", "find_data", "open_data"]
 
 STANDARD_INPUT: Final = "-"
 
@@ -130,6 +130,25 @@ class Data:
                 f"{self.source}: a sample of {self.sample} rows was asked for; it has {count}"
             )
         return frozenset(random.Random(self.seed).sample(range(count), self.sample))
+
+
+def find_data(name: str) -> str:
+    """The path of data that are a file, standard input, or a name of ``wasinn datasets``, which is
+    fetched if need be.
+
+    Raises:
+        DataError: it is none of them.
+        ModelError: the data set can not be had.
+    """
+    if name == STANDARD_INPUT or Path(name).exists():
+        return name
+    from wasinn_models.data.store import dataset_store
+
+    store = dataset_store()
+    if name in store.catalogue.names():
+        return str(store.resolve(name).path)
+    known = ", ".join(store.catalogue.names())
+    raise DataError(f"{name}: no such file, nor one of `wasinn datasets`: {known}")
 
 
 def open_data(

@@ -1,0 +1,1 @@
+"""Data sets: the catalogue and store of them, and how their raw files become rows."""
