@@ -137,8 +137,9 @@ class ManifestFile:
         if not 0 <= self.size <= LARGEST_FILE_BYTES:
             raise ManifestError(f"file {self.name}: size: expected bytes, got {self.size}")
         if self.member is not None:
-            path = PurePosixPath(self.member)
-            if path.is_absolute() or ".." in path.parts or "\\" in self.member:
+            paths = [PurePosixPath(part) for part in self.member.split("!")]
+            leaves = any(path.is_absolute() or ".." in path.parts for path in paths)
+            if leaves or "\\" in self.member:
                 raise ManifestError(
                     f"file {self.name}: member: expected a path inside the archive, got "
                     f"{self.member!r}"
@@ -232,7 +233,9 @@ class Variant:
     def __post_init__(self) -> None:
         checked_name(self.name, "variant")
         if bool(self.files) + bool(self.head) + bool(self.reader) != 1:
-            raise ManifestError(f"variant {self.name}: expected either files, a head or a reader")
+            raise ManifestError(
+                f"variant {self.name}: expected either files or a head, or of a data set a reader"
+            )
         if bool(self.reader) != bool(self.data):
             raise ManifestError(f"variant {self.name}: expected data with a reader")
         if self.reader is not None:

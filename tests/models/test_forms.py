@@ -79,10 +79,11 @@ def computed(guest: Guest, context: int, data: dict[str, Ints]) -> NDArray[np.fl
         ("embedding", TINY),
         ("pooled", TINY),
         ("classification", TINY),
+        ("pooled-classification", TINY),
         ("embedding", shaped(hidden_act="gelu_new")),
         ("embedding", shaped(hidden_act="relu", num_attention_heads=1)),
     ],
-    ids=["embedding", "pooled", "classification", "gelu_new", "relu"],
+    ids=["embedding", "pooled", "classification", "pooled-classification", "gelu_new", "relu"],
 )
 def test_a_guest_gets_what_onnx_runtime_computes(
     tmp_path: Path, head: str, config: BertConfig, name: str

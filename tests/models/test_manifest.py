@@ -51,7 +51,7 @@ files = ["plain.xml", "plain.bin"]
 
 def test_shipped_entries_read_back_as_they_are_written(tmp_path: Path) -> None:
     catalogue = Catalogue(tmp_path)
-    assert catalogue.names() == ["bert-base-random", "minilm"]
+    assert catalogue.names() == ["bert-base-random", "minilm", "sentiment"]
     for manifest in catalogue:
         assert Manifest.from_toml(manifest.to_toml(), "again") == manifest
         assert catalogue.is_shipped(manifest.name)

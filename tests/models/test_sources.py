@@ -291,7 +291,7 @@ def test_add_recognises_encodings_and_wrong_files(tmp_path: Path, store: ModelSt
     (tmp_path / "f.data").write_bytes(b"?")
     with pytest.raises(ManifestError, match="say it with --encoding"):
         operations.add_model(store, [f"file:{tmp_path / 'f.data'}"])
-    assert store.catalogue.names() == ["a", "b", "bert-base-random", "c", "minilm"]
+    assert store.catalogue.names() == ["a", "b", "bert-base-random", "c", "minilm", "sentiment"]
     assert [row.name for row in operations.list_models(store) if not row.shipped] == ["a", "b", "c"]
     with pytest.raises(UnknownModel):
         store.resolve("e")
