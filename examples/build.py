@@ -74,7 +74,8 @@ class Guest:
         return self.sources[0].endswith(".rs")
 
 
-_TOKENIZER = ("text_io", "wordpiece", "bert_text")
+_TOKENIZER = tuple(f"../bert-c/{name}.c" for name in ("text_io", "wordpiece", "bert_text"))
+_ROWS = ("main.c", *(f"../bert-c/{name}.c" for name in ("rows", "model", "buffer")), *_TOKENIZER)
 
 GUESTS = {
     guest.name: guest
@@ -83,16 +84,9 @@ GUESTS = {
         Guest("npu-plugin", ("score.c",), 40_000, "-Os"),
         Guest("rust-files", ("main.rs",), 300_000),
         Guest(
-            "semantic-search",
-            ("main.c", "options.c", "text_io.c", "encoder.c", "wordpiece.c", "bert_text.c"),
-            150_000,
+            "semantic-search", ("main.c", "options.c", "encoder.c", *_TOKENIZER), 150_000
         ),
-        Guest(
-            "text-classification",
-            ("rows.c", *(f"../semantic-search/{name}.c" for name in _TOKENIZER)),
-            150_000,
-            is_reactor=True,
-        ),
+        Guest("text-classification", _ROWS, 150_000, is_reactor=True),
     )
 }
 
@@ -117,7 +111,7 @@ def zig_command(guest: Guest, output: Path) -> list[str]:
         *(sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", "-mcpu=generic"),
         # With less than -g1, zig's linker leaves out the names of functions too.
         *("-std=gnu11", guest.optimize, "-g1", "-Wall", "-Wextra", "-Werror"),
-        *("-I", "../include", "-I", "../semantic-search"),
+        *("-I", "../include", "-I", "../bert-c"),
         *(["-mexec-model=reactor"] if guest.is_reactor else []),
         *guest.sources,
         *("-o", str(output)),

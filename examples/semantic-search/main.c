@@ -17,20 +17,26 @@
 #include "text_io.h"
 #include "wordpiece.h"
 
+const char guest_name[] = "semantic-search";
+
 /* What every mode needs: the options, the vocabulary, and room for the tokens of one text. */
 typedef struct {
   const options *options;
   wordpiece_vocab vocab;
+  wordpiece_token *tokens;
   uint32_t *ids;
 } session;
 
 static bool out_of_memory(void) { return fail("out of memory"); }
 
-/* Tokens of `line`, in session->ids until the next call. */
+/* [CLS], the tokens of `line` that fit, [SEP]; in session->ids until the next call. */
 static token_row tokenize(const session *s, text line) {
-  size_t count = wordpiece_encode(&s->vocab, line.bytes, line.length, s->ids,
-                                  s->options->max_tokens, s->options->literal);
-  return (token_row){s->ids, count};
+  size_t count = wordpiece_tokens(&s->vocab, line.bytes, line.length, s->tokens,
+                                  s->options->max_tokens - 2);
+  s->ids[0] = s->vocab.special[WORDPIECE_CLS];
+  for (size_t i = 0; i < count; i++) s->ids[i + 1] = s->tokens[i].id;
+  s->ids[count + 1] = s->vocab.special[WORDPIECE_SEP];
+  return (token_row){s->ids, count + 2};
 }
 
 /* The same in memory of its own. */
@@ -251,14 +257,14 @@ static int by_value(const void *a, const void *b) {
 }
 
 static bool bench(const session *s, encoder *e) {
-  static const char sentence[] =
+  static char sentence[] =
       "A sentence of many plain words that is cut to the number of tokens this measurement wants.";
-  uint32_t ids[BENCH_TOKENS];
-  token_row row = {ids, wordpiece_encode(&s->vocab, sentence, sizeof sentence - 1, ids,
-                                         BENCH_TOKENS, false)};
-  if (row.count != BENCH_TOKENS) {
+  token_row row = tokenize(s, (text){sentence, sizeof sentence - 1});
+  if (row.count < BENCH_TOKENS) {
     return fail("with this vocabulary the sample has %zu tokens, not %d", row.count, BENCH_TOKENS);
   }
+  row.ids[BENCH_TOKENS - 1] = s->vocab.special[WORDPIECE_SEP];
+  row.count = BENCH_TOKENS;
   uint64_t *times = calloc(s->options->bench, sizeof *times);
   if (times == NULL) return out_of_memory();
   for (int i = 0; i < BENCH_WARM_UP; i++) {
@@ -301,14 +307,17 @@ int main(int argc, char **argv) {
     fail("'%s' is no vocabulary for this: %s", o.vocab, problem);
     return 1;
   }
+  s.vocab.literal = o.literal;
+  s.tokens = malloc(o.max_tokens * sizeof *s.tokens);
   s.ids = malloc(o.max_tokens * sizeof *s.ids);
-  if (s.ids == NULL) {
+  if (s.tokens == NULL || s.ids == NULL) {
     out_of_memory();
     return 1;
   }
   bool ok = run(&s);
   ok = finish_output() && ok;
   free(s.ids);
+  free(s.tokens);
   wordpiece_close(&s.vocab);
   free(vocabulary.bytes);
   return ok ? 0 : 1;

@@ -65,7 +65,7 @@ def test_prebuilt_imports(name: str) -> None:
 
 
 def test_unicode_tables_are_up_to_date() -> None:
-    script = EXAMPLES / "semantic-search" / "gen_unicode.py"
+    script = EXAMPLES / "bert-c" / "gen_unicode.py"
     done = subprocess.run(
         [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
     )

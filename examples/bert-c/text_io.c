@@ -1,4 +1,4 @@
-/* Files and lines for semantic-search; see text_io.h. */
+/* Files, lines and messages; see text_io.h. */
 #include "text_io.h"
 
 #include <errno.h>
@@ -10,7 +10,7 @@ bool fail(const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
   fflush(stdout);
-  fputs("semantic-search: ", stderr);
+  fprintf(stderr, "%s: ", guest_name);
   vfprintf(stderr, format, arguments);
   fputc('\n', stderr);
   va_end(arguments);

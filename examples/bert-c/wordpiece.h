@@ -1,8 +1,8 @@
 /* WordPiece tokens for BERT models: text to token ids.
  *
- * Same ids as Hugging Face tokenizers with BertNormalizer (uncased), BertPreTokenizer, WordPiece
- * and the template [CLS] text [SEP].  The vocabulary is a vocab.txt: one token a line, the line
- * number from 0 is the id, "##" marks a piece that continues a word.
+ * Same ids and offsets as Hugging Face tokenizers with BertNormalizer, BertPreTokenizer and
+ * WordPiece.  The vocabulary is a vocab.txt: one token a line, the line number from 0 is the id,
+ * "##" marks a piece that continues a word.
  */
 #ifndef WORDPIECE_H
 #define WORDPIECE_H
@@ -25,6 +25,10 @@ typedef struct {
   uint32_t count;               /* ids run from 0 to count - 1 */
   uint32_t longest;             /* code points in the longest token, without "##" */
   uint32_t special[WORDPIECE_SPECIALS]; /* ids, WORDPIECE_NO_ID where there is none */
+  /* To be set after opening: */
+  bool cased;   /* capitals and accents tell words apart */
+  bool literal; /* a special token spelled out in a text ("[SEP]") is text like any other, and not
+                   that token, as it is in Hugging Face tokenizers (encode_special_tokens there) */
 } wordpiece_vocab;
 
 /* Reads a vocabulary out of `length` bytes at `text`, which must stay where they are.
@@ -34,15 +38,18 @@ const char *wordpiece_open(wordpiece_vocab *vocab, const char *text, size_t leng
 
 void wordpiece_close(wordpiece_vocab *vocab);
 
-/* Tokens of `length` bytes of `text`: [CLS], then as many as fit, then [SEP].
+/* A token, and the bytes of the text that it came from. */
+typedef struct {
+  uint32_t id, start, end;
+} wordpiece_token;
+
+/* Tokens of `length` bytes of `text`, without [CLS] and [SEP] around them.
  *
- * ids      gets the token ids
- * limit    room in ids, 2 or more; what does not fit is cut off in front of [SEP]
- * literal  false: a special token spelled out in the text ("[SEP]") is that token, as in Hugging
- *          Face tokenizers; true: it is text like any other (encode_special_tokens there)
+ * tokens   gets them
+ * room     in tokens; with `length` or more, all fit
  *
- * Returns the number of ids, from 2 to limit. */
-size_t wordpiece_encode(const wordpiece_vocab *vocab, const char *text, size_t length,
-                        uint32_t *ids, size_t limit, bool literal);
+ * Returns the number of tokens; when it is `room`, there may have been more. */
+size_t wordpiece_tokens(const wordpiece_vocab *vocab, const char *text, size_t length,
+                        wordpiece_token *tokens, size_t room);
 
 #endif

@@ -111,16 +111,16 @@ void wordpiece_close(wordpiece_vocab *vocab) {
   vocab->slots = NULL;
 }
 
-/* Where ids go; `put` turns false when there is no more room. */
+/* Where tokens go; `put` turns false when there is no more room. */
 typedef struct {
-  uint32_t *ids;
+  wordpiece_token *tokens;
   size_t count;
-  size_t limit;
+  size_t room;
 } sink;
 
-static bool put(sink *out, uint32_t id) {
-  if (out->count == out->limit) return false;
-  out->ids[out->count++] = id;
+static bool put(sink *out, uint32_t id, bert_span span) {
+  if (out->count == out->room) return false;
+  out->tokens[out->count++] = (wordpiece_token){id, span.start, span.end};
   return true;
 }
 
@@ -129,45 +129,41 @@ static bool put(sink *out, uint32_t id) {
    length times the longest token's, and never more. */
 static bool put_word(const wordpiece_vocab *vocab, const bert_words *word, sink *out) {
   uint32_t unknown = vocab->special[WORDPIECE_UNK];
-  if (word->too_long) return put(out, unknown);
+  if (word->too_long) return put(out, unknown, word->span);
 
-  char bytes[BERT_WORD_MAX * 4];
-  uint32_t edge[BERT_WORD_MAX + 1]; /* offset in bytes of each code point, and the end */
-  edge[0] = 0;
-  for (size_t i = 0; i < word->length; i++) {
-    edge[i + 1] = edge[i] + (uint32_t)bert_put_utf8(word->word[i], bytes + edge[i]);
-  }
-
-  uint32_t pieces[BERT_WORD_MAX];
-  size_t count = 0;
+  size_t first = out->count;
+  bool is_room = true;
   for (size_t start = 0; start < word->length;) {
+    const char *piece = word->bytes + word->edges[start];
+    const uint16_t *edges = word->edges;
     uint32_t hashes[BERT_WORD_MAX + 1];
     uint32_t hash = start > 0 ? HASH_CONTINUE : HASH_START;
     size_t stop = word->length;
     if (stop - start > vocab->longest) stop = start + vocab->longest;
     for (size_t i = start; i < stop; i++) {
-      hash = hash_more(hash, bytes + edge[i], edge[i + 1] - edge[i]);
+      hash = hash_more(hash, word->bytes + edges[i], (size_t)edges[i + 1] - edges[i]);
       hashes[i + 1] = hash;
     }
     uint32_t id = WORDPIECE_NO_ID;
     for (; stop > start; stop--) {
-      const char *piece = bytes + edge[start];
-      id = slot_for(vocab, piece, edge[stop] - edge[start], start > 0, hashes[stop])->id;
+      size_t size = (size_t)edges[stop] - edges[start];
+      id = slot_for(vocab, piece, size, start > 0, hashes[stop])->id;
       if (id != WORDPIECE_NO_ID) break;
     }
-    if (id == WORDPIECE_NO_ID) return put(out, unknown); /* the whole word is unknown */
-    pieces[count++] = id;
+    if (id == WORDPIECE_NO_ID) { /* the whole word is unknown */
+      out->count = first;
+      return put(out, unknown, word->span);
+    }
+    /* The rest is looked at all the same: it may make the word an unknown one. */
+    is_room = put(out, id, bert_words_span(word, start, stop - 1)) && is_room;
     start = stop;
   }
-  for (size_t i = 0; i < count; i++) {
-    if (!put(out, pieces[i])) return false;
-  }
-  return true;
+  return is_room;
 }
 
-static bool put_text(const wordpiece_vocab *vocab, const char *text, size_t length, sink *out) {
+static bool put_text(const wordpiece_vocab *vocab, const char *text, bert_span part, sink *out) {
   bert_words words;
-  bert_words_start(&words, text, length);
+  bert_words_start(&words, text, part, vocab->cased);
   while (bert_words_next(&words)) {
     if (!put_word(vocab, &words, out)) return false;
   }
@@ -186,14 +182,13 @@ static int special_at(const wordpiece_vocab *vocab, const char *text, size_t len
   return -1;
 }
 
-size_t wordpiece_encode(const wordpiece_vocab *vocab, const char *text, size_t length,
-                        uint32_t *ids, size_t limit, bool literal) {
-  sink out = {ids, 0, limit - 1}; /* one place is [SEP]'s */
-  put(&out, vocab->special[WORDPIECE_CLS]);
-
-  const char *end = text + length, *rest = text; /* rest: not tokenized yet */
-  bool room = true;
-  for (const char *at = text; room && !literal && at < end;) {
+size_t wordpiece_tokens(const wordpiece_vocab *vocab, const char *text, size_t length,
+                        wordpiece_token *tokens, size_t room) {
+  sink out = {tokens, 0, room};
+  const char *end = text + length;
+  bert_span rest = {0, (uint32_t)length}; /* not tokenized yet */
+  bool is_room = true;
+  for (const char *at = text; is_room && !vocab->literal && at < end;) {
     at = memchr(at, '[', (size_t)(end - at));
     if (at == NULL) break;
     int special = special_at(vocab, at, (size_t)(end - at));
@@ -201,13 +196,13 @@ size_t wordpiece_encode(const wordpiece_vocab *vocab, const char *text, size_t l
       at++;
       continue;
     }
-    room = put_text(vocab, rest, (size_t)(at - rest), &out) && put(&out, vocab->special[special]);
+    bert_span span = {(uint32_t)(at - text), 0};
     at += strlen(SPECIAL_NAMES[special]);
-    rest = at;
+    span.end = (uint32_t)(at - text);
+    is_room = put_text(vocab, text, (bert_span){rest.start, span.start}, &out) &&
+              put(&out, vocab->special[special], span);
+    rest.start = span.end;
   }
-  if (room) put_text(vocab, rest, (size_t)(end - rest), &out);
-
-  out.limit = limit;
-  put(&out, vocab->special[WORDPIECE_SEP]);
+  if (is_room) put_text(vocab, text, rest, &out);
   return out.count;
 }

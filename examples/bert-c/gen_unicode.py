@@ -1,7 +1,7 @@
 """Writes ``unicode_tables.h``: what the BERT normaliser must know about every code point.
 
 It is a generator that is run by hand (``python gen_unicode.py [--check]``); the guest only sees the
-header it writes.  It is not a general Unicode library: it keeps what an uncased BERT needs.
+header it writes.  It is not a general Unicode library: it keeps what BERT needs.
 
 Which Unicode version
 ---------------------
@@ -261,6 +261,10 @@ def header(tables: Tables) -> str:
         else:
             targets.append(0x80000000 | len(kept) << 16 | len(pool))
             pool.extend(kept)
+    # The tokenizer makes room for as many tokens as a text has bytes.
+    for key, kept in tables.mapped.items():
+        if len(kept) > len(chr(key).encode()):
+            raise TableError(f"U+{key:04X} becomes more code points than it has bytes")
     if len(blocks) > 256 or len(pool) >= 1 << 16 or max(map(len, tables.mapped.values())) > 4:
         raise TableError("a table outgrew its integer type")
     movable = sorted(tables.movable)

@@ -1,4 +1,4 @@
-/* Files and lines for semantic-search: whole files, lines of stdin, escapes, messages. */
+/* Whole files, lines of stdin, escapes, messages. */
 #ifndef TEXT_IO_H
 #define TEXT_IO_H
 
@@ -6,7 +6,10 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* Writes "semantic-search: MESSAGE" to stderr; always returns false, for `return fail(...)`. */
+/* What each guest calls itself in messages. */
+extern const char guest_name[];
+
+/* Writes "GUEST: MESSAGE" to stderr; always returns false, for `return fail(...)`. */
 __attribute__((format(printf, 1, 2))) bool fail(const char *format, ...);
 
 /* Bytes that may hold NULs. */

@@ -1,4 +1,4 @@
-/* Text to words for uncased BERT models; see bert_text.h. */
+/* Text to words for BERT models; see bert_text.h. */
 #include "bert_text.h"
 
 #include "unicode_tables.h"
@@ -68,9 +68,11 @@ static uint32_t decode(bert_words *words) {
 
 static void enqueue(bert_words *words, uint32_t c) { words->queue[words->queued++] = c; }
 
-/* Decomposition without marks, and lower case, of a code point that is kept. */
+/* Decomposition without marks, and lower case, of a code point that is kept; cased, itself. */
 static void enqueue_mapped(bert_words *words, uint32_t c, unsigned flags) {
-  if (c >= HANGUL_FIRST && c <= HANGUL_LAST) {
+  if (words->cased) {
+    enqueue(words, c);
+  } else if (c >= HANGUL_FIRST && c <= HANGUL_LAST) {
     uint32_t syllable = c - HANGUL_FIRST;
     uint32_t trail = syllable % HANGUL_TRAILS;
     enqueue(words, 0x1100u + syllable / (HANGUL_VOWELS * HANGUL_TRAILS));
@@ -94,11 +96,13 @@ static bool refill(bert_words *words) {
   words->queued = words->taken = 0;
   while (words->queued == 0) {
     if (words->at == words->end) return false;
+    words->queue_span.start = (uint32_t)(words->at - words->text);
     uint32_t c = decode(words);
+    words->queue_span.end = (uint32_t)(words->at - words->text);
     unsigned flags = flags_of(c);
     if (flags & UNICODE_DROP) {
       /* as if it had never been there */
-    } else if (flags & UNICODE_MARK) {
+    } else if (flags & UNICODE_MARK && !words->cased) {
       /* Gone too, but decomposition came first: a mark of class 0 stops reordering. */
       if (flags & UNICODE_BARRIER) words->barrier = words->length;
     } else if (flags & UNICODE_SPACE) {
@@ -114,36 +118,31 @@ static bool refill(bert_words *words) {
   return true;
 }
 
-/* Appends `c` to the word; a combining character goes to its canonical place. */
+/* Appends `c` to the word; a combining character goes to its canonical place, but where a place
+   came from stays: so do Hugging Face tokenizers. */
 static void append(bert_words *words, uint32_t c, unsigned flags) {
+  if (words->length == 0) words->span.start = words->queue_span.start;
+  words->span.end = words->queue_span.end;
   if (words->length == BERT_WORD_MAX) {
     words->too_long = true;
     return;
   }
   size_t at = words->length++;
+  words->point_spans[at] = words->queue_span;
   uint8_t class = 0;
-  if (flags & UNICODE_MOVABLE) {
+  if (flags & UNICODE_MOVABLE && !words->cased) {
     class = unicode_movable_class[FIND(unicode_movable, c)];
     for (; at > words->barrier && words->combining[at - 1] > class; at--) {
-      words->word[at] = words->word[at - 1];
+      words->points[at] = words->points[at - 1];
       words->combining[at] = words->combining[at - 1];
     }
   }
-  words->word[at] = c;
+  words->points[at] = c;
   words->combining[at] = class;
 }
 
-void bert_words_start(bert_words *words, const char *text, size_t length) {
-  words->at = (const unsigned char *)text;
-  words->end = words->at + length;
-  words->queued = words->taken = 0;
-  words->length = words->barrier = 0;
-  words->too_long = false;
-}
-
-bool bert_words_next(bert_words *words) {
-  words->length = words->barrier = 0;
-  words->too_long = false;
+/* Collects the code points of the next word, whatever they are. */
+static bool next_points(bert_words *words) {
   while (words->taken < words->queued || refill(words)) {
     uint32_t c = words->queue[words->taken];
     unsigned flags = flags_of(c);
@@ -161,7 +160,8 @@ bool bert_words_next(bert_words *words) {
   return words->length > 0;
 }
 
-size_t bert_put_utf8(uint32_t c, char *out) {
+/* Writes code point `c` to `out` (room for 4 bytes); returns how many bytes it took. */
+static size_t put_utf8(uint32_t c, char *out) {
   if (c < 0x80) {
     out[0] = (char)c;
     return 1;
@@ -182,4 +182,74 @@ size_t bert_put_utf8(uint32_t c, char *out) {
   out[2] = (char)(0x80 | (c >> 6 & 0x3F));
   out[3] = (char)(0x80 | (c & 0x3F));
   return 4;
+}
+
+/* Where each code point of an ASCII word begins. */
+#define TEN(n) n, n + 1, n + 2, n + 3, n + 4, n + 5, n + 6, n + 7, n + 8, n + 9
+static const uint16_t PLAIN_EDGES[BERT_WORD_MAX + 1] = {
+    TEN(0), TEN(10), TEN(20), TEN(30), TEN(40), TEN(50), TEN(60), TEN(70), TEN(80), TEN(90), 100};
+_Static_assert(BERT_WORD_MAX == 100, "PLAIN_EDGES counts to it");
+
+/* Makes the next word if it is of ASCII, which most are: a byte for each code point.  False, with
+   nothing read but spaces, when it is not, or too long, or there is none. */
+static bool next_plain(bert_words *words) {
+  const uint8_t *flags = unicode_blocks[unicode_index[0]];
+  const unsigned char *at = words->at, *end = words->end;
+  while (at < end && *at < 0x80 && flags[*at] & UNICODE_SPACE) at++;
+  words->at = at;
+  if (at == end || *at >= 0x80) return false;
+  size_t count = 0;
+  if (flags[*at] & UNICODE_PUNCTUATION) {
+    words->bytes[count++] = (char)*at++;
+  } else {
+    while (at < end && *at < 0x80) {
+      unsigned c = *at, kind = flags[c];
+      if (kind & ~UNICODE_MAPPED) {
+        if (kind & UNICODE_DROP) return false;
+        break;
+      }
+      if (count == BERT_WORD_MAX) return false;
+      /* What is mapped, here, are capitals. */
+      words->bytes[count++] = (char)(kind && !words->cased ? c + ('a' - 'A') : c);
+      at++;
+    }
+    /* What follows may be a part of the word. */
+    if (at < end && *at >= 0x80) return false;
+  }
+  words->length = count;
+  words->span = (bert_span){(uint32_t)(words->at - words->text), (uint32_t)(at - words->text)};
+  words->edges = PLAIN_EDGES;
+  words->spans = NULL;
+  words->at = at;
+  return true;
+}
+
+void bert_words_start(bert_words *words, const char *text, bert_span part, bool cased) {
+  words->text = (const unsigned char *)text;
+  words->at = words->text + part.start;
+  words->end = words->text + part.end;
+  words->cased = cased;
+  words->queued = words->taken = 0;
+}
+
+bool bert_words_next(bert_words *words) {
+  words->too_long = false;
+  if (words->taken == words->queued && next_plain(words)) return true;
+  words->length = words->barrier = 0;
+  if (!next_points(words)) return false;
+  size_t size = 0;
+  for (size_t i = 0; i < words->length; i++) {
+    words->point_edges[i] = (uint16_t)size;
+    size += put_utf8(words->points[i], words->bytes + size);
+  }
+  words->point_edges[words->length] = (uint16_t)size;
+  words->edges = words->point_edges;
+  words->spans = words->point_spans;
+  return true;
+}
+
+bert_span bert_words_span(const bert_words *words, size_t first, size_t last) {
+  if (words->spans != NULL) return (bert_span){words->spans[first].start, words->spans[last].end};
+  uint32_t start = words->span.start;
+  return (bert_span){start + (uint32_t)first, start + (uint32_t)last + 1};
 }
