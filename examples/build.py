@@ -76,6 +76,7 @@ class Guest:
 
 _TOKENIZER = tuple(f"../bert-c/{name}.c" for name in ("text_io", "wordpiece", "bert_text"))
 _ROWS = ("main.c", *(f"../bert-c/{name}.c" for name in ("rows", "model", "buffer")), *_TOKENIZER)
+_VECTORS = "../bert-c/vectors.c"
 
 GUESTS = {
     guest.name: guest
@@ -87,6 +88,10 @@ GUESTS = {
             "semantic-search", ("main.c", "options.c", "encoder.c", *_TOKENIZER), 150_000
         ),
         Guest("text-classification", _ROWS, 150_000, is_reactor=True),
+        Guest("text-embedding", (*_ROWS, _VECTORS), 150_000, is_reactor=True),
+        Guest("sentence-pairs", (*_ROWS, _VECTORS), 150_000, is_reactor=True),
+        Guest("token-classification", _ROWS, 150_000, is_reactor=True),
+        Guest("qa-spans", _ROWS, 150_000, is_reactor=True),
     )
 }
 

@@ -162,14 +162,23 @@ static bool append_word(buffer *to, uint32_t word) {
   return append(to, &used, &word, 1, sizeof word);
 }
 
-bool answer_row(row_seen seen, const float *row_numbers, size_t count, const char *text,
-                size_t length) {
-  uint32_t status = seen.is_cut ? WASINN_EVAL_TRUNCATED : WASINN_EVAL_OK;
-  bool is_done = append_word(&statuses, status) && append_word(&token_counts, seen.tokens) &&
+static bool answer_any(uint32_t status, uint32_t seen_tokens, const float *row_numbers,
+                       size_t count, const char *text, size_t length) {
+  bool is_done = append_word(&statuses, status) && append_word(&token_counts, seen_tokens) &&
                  append_word(&number_counts, (uint32_t)count) &&
                  append_word(&text_lengths, (uint32_t)length) &&
                  append(&numbers, &number_count, row_numbers, count, sizeof *row_numbers) &&
                  append(&texts, &text_bytes, text, length, 1);
   answered++;
   return is_done;
+}
+
+bool answer_row(row_seen seen, const float *row_numbers, size_t count, const char *text,
+                size_t length) {
+  uint32_t status = seen.is_cut ? WASINN_EVAL_TRUNCATED : WASINN_EVAL_OK;
+  return answer_any(status, seen.tokens, row_numbers, count, text, length);
+}
+
+bool answer_failed(row_seen seen, const char *why) {
+  return answer_any(WASINN_EVAL_FAILED, seen.tokens, NULL, 0, why, strlen(why));
 }

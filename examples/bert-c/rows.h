@@ -72,4 +72,7 @@ bool row_add(const wasinn_eval_request_header *request, size_t field, size_t col
 /* Answers the next row; what is pointed to is copied. */
 bool answer_row(row_seen seen, const float *numbers, size_t count, const char *text, size_t length);
 
+/* Says of the next row that it failed, and why. */
+bool answer_failed(row_seen seen, const char *why);
+
 #endif
