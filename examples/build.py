@@ -84,9 +84,7 @@ GUESTS = {
         Guest("hello", ("hello.c",), 20_000, "-Os"),
         Guest("npu-plugin", ("score.c",), 40_000, "-Os"),
         Guest("rust-files", ("main.rs",), 300_000),
-        Guest(
-            "semantic-search", ("main.c", "options.c", "encoder.c", *_TOKENIZER), 150_000
-        ),
+        Guest("semantic-search", ("main.c", "options.c", "encoder.c", *_TOKENIZER), 150_000),
         Guest("text-classification", _ROWS, 150_000, is_reactor=True),
         Guest("text-embedding", (*_ROWS, _VECTORS), 150_000, is_reactor=True),
         Guest("sentence-pairs", (*_ROWS, _VECTORS), 150_000, is_reactor=True),

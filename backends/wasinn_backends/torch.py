@@ -262,7 +262,9 @@ def _bytes_of(torch: Any, tensor: Any) -> memoryview:
     """The memory of a contiguous tensor on the CPU."""
     if tensor.numel() == 0:
         return memoryview(bytearray())  # PyTorch views no strides of nothing as other types
-    data: memoryview = tensor.reshape(-1).view(torch.uint8).numpy().data
+    # Strides of dimensions of size 1 may be anything, and other types can not be viewed so.
+    flat = tensor.as_strided((tensor.numel(),), (1,))
+    data: memoryview = flat.view(torch.uint8).numpy().data
     return data
 
 

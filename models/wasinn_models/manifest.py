@@ -73,7 +73,10 @@ FORMS = {
     "tflite": Form("tensorflowlite", (".tflite",), "a TFLite model"),
     "torchscript": Form("pytorch", (".pt",), "a TorchScript model"),
 }
-HEADS = ("embedding", "pooled", "classification", "pooled-classification")
+HEADS = (
+    *("embedding", "pooled", "classification", "pooled-classification"),
+    *("token-classification", "question-answering"),
+)
 
 # Nothing that is described here is larger; a size beyond it is a mistake.
 LARGEST_FILE_BYTES = 1 << 40

@@ -124,7 +124,7 @@ def add_model(
         description: one line; the sources by default.
         sha256: checksums that the files must have, in the order of ``sources``; none by default.
         head: for a BERT-style model given as ``config.json`` and one ``.safetensors`` file: what a
-            model built of it puts out (``embedding``, ``pooled``, ``classification``).
+            model built of it puts out, see ``build_bert``.
         replace: take the place of an entry of the same name.
 
     Returns:

@@ -97,6 +97,21 @@ def test_tuples_are_outputs_one_after_the_other() -> None:
     assert "the model has 2 outputs" in guest.error()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_of_a_matrix(rows: int) -> None:
+    """Alone in its dimension, a number keeps the stride that it had."""
+    guest = torch_guest()
+    context = guest.open(script("torch.slice(torch.neg(x), 1, 1, 2)"))
+    x = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
+    assert set_array(guest, context, 0, x) == 0, guest.error()
+    assert guest.compute(context) == 0, guest.error()
+    np.testing.assert_array_equal(output_array(guest, context), -x[:, 1:2])
+    context = guest.open(script("torch.select(torch.neg(x), 1, 1)"))
+    assert set_array(guest, context, 0, x) == 0, guest.error()
+    assert guest.compute(context) == 0, guest.error()
+    np.testing.assert_array_equal(output_array(guest, context), -x[:, 1])
+
+
 def test_dictionaries_are_outputs_in_their_order() -> None:
     guest = torch_guest()
     context = guest.open(script('{"a": x, "b": torch.neg(x)}', "Dict[str, Tensor]"))

@@ -109,15 +109,17 @@ def numpy_bert(
     return x
 
 
-def run(path: Path, data: Mapping[str, NDArray[np.int64]], *, fused: bool = True) -> Any:
-    """The only output of a model."""
+def run(
+    path: Path, data: Mapping[str, NDArray[np.int64]], *, fused: bool = True, output: int = 0
+) -> Any:
+    """An output of a model."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
     if not fused:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, dict(data))[0]
+    return session.run(None, dict(data))[output]
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
@@ -164,6 +166,55 @@ def test_classification_head_equals_numpy_and_carries_its_labels(tmp_path: Path)
     properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(properties["labels"]) == ["no", "maybe", "yes"]
     assert properties["head"] == "classification"
+
+
+def test_token_classification_head_equals_numpy(tmp_path: Path) -> None:
+    weights = weights_of(TINY, "token-classification")
+    save_file(
+        {k if "classifier" in k else f"bert.{k}": v for k, v in weights.items()},
+        tmp_path / "w.safetensors",
+    )
+    path = build_bert(
+        TINY, tmp_path / "w.safetensors", tmp_path / "m.onnx", head="token-classification"
+    )
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    data = inputs([7, 20, 1])
+    states = numpy_bert(TINY, weights, data)
+    expected = states @ weights["classifier.weight"].T + weights["classifier.bias"]
+    found = run(path, data)
+    kept = data["attention_mask"] == 1
+    assert found.shape == (3, 20, 3)
+    assert np.abs(found - expected)[kept].max() < 5e-5
+    assert np.ptp(expected[kept], axis=0).min() > 0.01
+    properties = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(properties["labels"]) == ["no", "maybe", "yes"]
+    assert properties["head"] == "token-classification"
+
+
+def test_question_answering_head_equals_numpy(tmp_path: Path) -> None:
+    config = shaped(labels=())
+    weights = weights_of(config, "question-answering")
+    save_file(
+        {k if "qa_outputs" in k else f"bert.{k}": v for k, v in weights.items()},
+        tmp_path / "w.safetensors",
+    )
+    path = build_bert(
+        config, tmp_path / "w.safetensors", tmp_path / "m.onnx", head="question-answering"
+    )
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    assert [output.name for output in onnx.load(path).graph.output] == [
+        "start_logits",
+        "end_logits",
+    ]
+    data = inputs([7, 20, 1])
+    states = numpy_bert(config, weights, data)
+    both = states @ weights["qa_outputs.weight"].T + weights["qa_outputs.bias"]
+    kept = data["attention_mask"] == 1
+    for index in (0, 1):
+        found = run(path, data, output=index)
+        assert found.shape == (3, 20)
+        assert np.abs(found - both[:, :, index])[kept].max() < 5e-5
+    assert np.abs(both[:, :, 0] - both[:, :, 1])[kept].max() > 0.01
 
 
 def test_pooled_head_is_the_normalised_mean_of_the_tokens(tmp_path: Path) -> None:
@@ -275,7 +326,9 @@ def test_a_weight_file_of_another_shape_is_named(tmp_path: Path) -> None:
     [
         ("encoder.layer.1.output.dense.bias", "embedding", "encoder.layer.1.output.dense.bias"),
         ("embeddings.word_embeddings.weight", "embedding", "bert.embeddings.word_embeddings"),
-        ("classifier.weight", "classification", "a bare encoder has no classification head"),
+        ("classifier.weight", "classification", "a bare encoder has no head for a task"),
+        ("classifier.bias", "token-classification", "a bare encoder has no head for a task"),
+        ("classifier.weight", "question-answering", "qa_outputs.*no head for a task"),
     ],
 )
 def test_a_missing_weight_is_named(tmp_path: Path, gone: str, head: str, words: str) -> None:
@@ -378,9 +431,10 @@ def test_wrong_options_are_named(tmp_path: Path, options: dict[str, Any], words:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_classifier_needs_labels(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="id2label"):
-        build_bert(shaped(labels=()), None, tmp_path / "m.onnx", head="classification")
+@pytest.mark.parametrize("head", ["classification", "token-classification"])
+def test_a_classifier_needs_labels(tmp_path: Path, head: str) -> None:
+    with pytest.raises(BuildError, match=f"head {head}: .*id2label"):
+        build_bert(shaped(labels=()), None, tmp_path / "m.onnx", head=head)
 
 
 def test_more_weights_than_a_file_holds_is_said_at_once(

@@ -50,6 +50,8 @@ def build_bert(
     - ``classification``: ``logits`` float32 [batch, labels], of the first token through a pooler;
       the property ``labels`` names them
     - ``pooled-classification``: the same, of the sentence embedding
+    - ``token-classification``: ``logits`` float32 [batch, sequence, labels], with the same property
+    - ``question-answering``: ``start_logits`` and ``end_logits`` float32 [batch, sequence]
 
     The other forms have the same inputs and output, TorchScript without their names. A model is one
     file, which ONNX and TFLite limit to 2 GiB, and of OpenVINO two; there is no external data.

@@ -42,7 +42,7 @@ def bert_graph(config: BertConfig, weights: Weights, head: str) -> onnx.ModelPro
     Args:
         config: the encoder's shape.
         weights: float32 arrays by the names of ``weight_shapes(config, head)``.
-        head: ``embedding``, ``pooled`` or ``classification``.
+        head: see ``build_bert``.
 
     Returns:
         A float32 model. Its properties say ``head``, ``hidden_size``, ``max_sequence_length`` and,
@@ -94,8 +94,10 @@ class _Bert:
             graph.output(states, np.float32, ["batch", "sequence", config.hidden_size])
         elif self.head == "pooled":
             graph.output(self.pooled(states, mask), np.float32, ["batch", config.hidden_size])
+        elif self.head == "question-answering":
+            self.answer(states)
         elif self.head == "pooled-classification":
-            self.classified(self.pooled(states, mask))
+            self.classification(self.pooled(states, mask))
         else:
             self.classification(states)
         return graph.model(PRODUCER, self.metadata())
@@ -107,7 +109,7 @@ class _Bert:
             "hidden_size": str(self.config.hidden_size),
             "max_sequence_length": str(self.config.max_position_embeddings),
         }
-        if self.head in ("classification", "pooled-classification"):
+        if self.head.endswith("classification"):
             properties["labels"] = json.dumps(self.config.labels)
         return properties
 
@@ -276,21 +278,29 @@ class _Bert:
         return graph.node("Div", [total, divisor], "sentence_embedding")
 
     def classification(self, states: str) -> None:
-        """Logits from the first token's vector, through the pooler: [batch, labels]."""
+        """Logits of vectors that are a row's or each token's; or, of BERT's own head, of the first
+        token's vector through the pooler."""
         graph = self.graph
-        first = graph.node("Gather", [states, "zero"], "pooler/first", axis=1)
-        self.classified(graph.node("Tanh", [self.dense("pooler.dense", first)], "pooler/tanh"))
-
-    def classified(self, pooled: str) -> None:
-        """Logits of pooled vectors [batch, hidden]: [batch, labels]."""
-        graph = self.graph
+        shape: list[int | str] = ["batch", "sequence", len(self.config.labels)]
+        if self.head == "classification":
+            first = graph.node("Gather", [states, "zero"], "pooler/first", axis=1)
+            states = graph.node("Tanh", [self.dense("pooler.dense", first)], "pooler/tanh")
+        if self.head != "token-classification":
+            del shape[1]
         product = graph.node(
             "MatMul",
-            [pooled, self.weight("classifier.weight", transposed=True)],
+            [states, self.weight("classifier.weight", transposed=True)],
             "classifier/matmul",
         )
         graph.node("Add", [product, self.weight("classifier.bias")], "logits")
-        graph.output("logits", np.float32, ["batch", len(self.config.labels)])
+        graph.output("logits", np.float32, shape)
+
+    def answer(self, states: str) -> None:
+        """How well an answer starts and ends at each token: twice [batch, sequence]."""
+        both = self.dense("qa_outputs", states)
+        for name, place in (("start_logits", "zero"), ("end_logits", "one")):
+            self.graph.node("Gather", [both, place], name, axis=2)
+            self.graph.output(name, np.float32, ["batch", "sequence"])
 
 
 def _float32() -> int:

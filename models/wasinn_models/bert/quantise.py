@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["quantise"]
 
-# The head's two small products come last, where nothing evens an error out any more; the tables of
+# The head's small products come last, where nothing evens an error out any more; the tables of
 # positions and segments are small and are added to every token.
 ALWAYS_FLOAT = (
     "classifier",
     "embeddings/positions",
     "embeddings/segments",
     "pooler.dense",
+    "qa_outputs",
 )
 
 # Tells onnxruntime's quantiser that the model is ready for it. Without this it advises, on the

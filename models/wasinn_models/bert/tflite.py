@@ -47,7 +47,7 @@ def bert_tflite(config: BertConfig, weights: Weights, head: str) -> bytes:
     Args:
         config: the encoder's shape.
         weights: float32 arrays by the names of ``weight_shapes``.
-        head: ``embedding``, ``pooled`` or ``classification``.
+        head: see ``build_bert``.
 
     Raises:
         BuildError: the weights do not fit into one file (2 GiB).
@@ -186,8 +186,15 @@ class _Bert:
             graph.output(self.pooled(states, kept), "sentence_embedding")
         elif self.head == "pooled-classification":
             graph.output(self.dense("classifier", self.pooled(states, kept)), "logits")
+        elif self.head == "question-answering":
+            both = self.dense("qa_outputs", states)
+            for place, name in enumerate(("start_logits", "end_logits")):
+                graph.output(self.picked(both, place, 2, name), name)
         else:
-            graph.output(self.classified(states), "logits")
+            first = self.head == "classification"
+            graph.output(
+                self.dense("classifier", self.first(states) if first else states), "logits"
+            )
         return graph.packed(f"bert_{self.head}", room)
 
     def weight(self, name: str) -> int:
@@ -391,12 +398,15 @@ class _Bert:
             _OPS.MUL, [total, inverse], "sentence_embedding", (None, hidden), schema.MulOptionsT()
         )
 
-    def classified(self, states: int) -> int:
-        """Logits from the first token's vector, through the pooler: [batch, labels]."""
-        graph = self.graph
-        zero = graph.constant("pooler.first", np.array(0, np.int32))
-        options = _with(schema.GatherOptionsT(), axis=1)
-        shape = (None, self.config.hidden_size)
-        first = graph.node(_OPS.GATHER, [states, zero], "pooler/first", shape, options)
-        pooled = graph.node(_OPS.TANH, [self.dense("pooler.dense", first)], "pooler/tanh", shape)
-        return self.dense("classifier", pooled)
+    def first(self, states: int) -> int:
+        """The first token's vector, through the pooler: [batch, hidden]."""
+        first = self.dense("pooler.dense", self.picked(states, 0, 1, "pooler/first"))
+        return self.graph.node(_OPS.TANH, [first], "pooler/tanh", self.graph.shapes[first])
+
+    def picked(self, states: int, place: int, axis: int, name: str) -> int:
+        """What stands at one place of an axis, without the axis."""
+        shape = list(self.graph.shapes[states])
+        del shape[axis]
+        index = self.graph.constant(f"place.{place}", np.array(place, np.int32))
+        options = _with(schema.GatherOptionsT(), axis=axis)
+        return self.graph.node(_OPS.GATHER, [states, index], name, tuple(shape), options)

@@ -30,7 +30,7 @@ class Encoder(torch.nn.Module):
     Args:
         config: the encoder's shape.
         weights: by the names of ``weight_shapes``.
-        head: ``embedding``, ``pooled`` or ``classification``.
+        head: see ``build_bert``.
     """
 
     def __init__(self, config: BertConfig, weights: Weights, head: str) -> None:
@@ -60,7 +60,7 @@ class Encoder(torch.nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         token_type_ids: torch.Tensor,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """All of it, from inputs to the head."""
         # A longer sequence than there are positions makes the sum fail, since slices end early.
         positions = self.weight("embeddings.position_embeddings.weight")[: input_ids.shape[1]]
@@ -78,7 +78,12 @@ class Encoder(torch.nn.Module):
             total = (states * attention_mask.to(torch.float32)[:, :, None]).sum(1)
             pooled = functional.normalize(total, dim=1, eps=SMALLEST_LENGTH)
             return pooled if self.head == "pooled" else self.dense("classifier", pooled)
-        return self.dense("classifier", torch.tanh(self.dense("pooler.dense", states[:, 0])))
+        if self.head == "question-answering":
+            both = self.dense("qa_outputs", states)
+            return both[:, :, 0], both[:, :, 1]
+        if self.head == "classification":
+            states = torch.tanh(self.dense("pooler.dense", states[:, 0]))
+        return self.dense("classifier", states)
 
     def layer(self, base: str, states: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """One encoder layer: attention and feed-forward, each added to its input, normalised."""
@@ -119,7 +124,7 @@ def bert_torchscript(config: BertConfig, weights: Weights, head: str) -> bytes:
     Args:
         config: the encoder's shape.
         weights: by the names of ``weight_shapes``.
-        head: ``embedding``, ``pooled`` or ``classification``.
+        head: see ``build_bert``.
 
     Returns:
         What ``torch.jit.load`` reads.

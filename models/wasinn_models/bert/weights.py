@@ -37,8 +37,9 @@ def weight_shapes(config: BertConfig, head: str) -> Iterator[tuple[str, tuple[in
 
     Args:
         config: the encoder's shape.
-        head: ``embedding`` or ``pooled`` (no weights), ``classification`` (pooler and classifier)
-            or ``pooled-classification`` (classifier).
+        head: ``embedding`` or ``pooled`` (no weights), ``classification`` (pooler and classifier),
+            ``pooled-classification`` or ``token-classification`` (classifier) or
+            ``question-answering`` (qa_outputs).
 
     Yields:
         Name and shape; dense weights are [out, in], as checkpoints have them.
@@ -59,8 +60,10 @@ def weight_shapes(config: BertConfig, head: str) -> Iterator[tuple[str, tuple[in
         yield from _pair(f"{base}output.LayerNorm", (hidden,))
     if head == "classification":
         yield from _pair("pooler.dense", (hidden, hidden))
-    if head in ("classification", "pooled-classification"):
+    if head.endswith("classification"):
         yield from _pair("classifier", (len(config.labels), hidden))
+    if head == "question-answering":
+        yield from _pair("qa_outputs", (2, hidden))
 
 
 def _pair(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -172,15 +175,16 @@ def _stored_name(name: str, prefix: str, present: set[str], path: Path) -> str:
     Raises:
         BuildError: the file has none of the names it may have.
     """
-    # The classifier stands beside the encoder, not in it.
-    full = name if name.startswith("classifier.") else prefix + name
+    # The last layer stands beside the encoder, not in it.
+    is_last = name.startswith(("classifier.", "qa_outputs."))
+    full = name if is_last else prefix + name
     if full in present:
         return full
     for new, old in OLD_SPELLINGS.items():
         if full.endswith(new) and full.removesuffix(new) + old in present:
             return full.removesuffix(new) + old
     close = near_matches(full, present) if len(present) < 40 else f"{len(present)} others are there"
-    remedy = "; a bare encoder has no classification head" if full.startswith("classifier.") else ""
+    remedy = "; a bare encoder has no head for a task" if is_last else ""
     raise BuildError(f"{path}: expected a tensor {full}, got none of that name ({close}){remedy}")
 
 
