@@ -420,20 +420,22 @@ class ModelStore:
             raw = self.files_folder(manifest.name) / str(variant.data)
             write_rows(variant.reader, raw, folder / names[0])
         else:
-            self._build_graph(manifest, variant, folder / names[0])
+            self._build_graph(manifest, variant, folder / names[0], record)
         for name in names:
             path = folder / name
             with store_errors(path):
                 record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
         record.save()
 
-    def _build_graph(self, manifest: Manifest, variant: Variant, target: Path) -> None:
+    def _build_graph(
+        self, manifest: Manifest, variant: Variant, target: Path, record: Record
+    ) -> None:
         build = manifest.build
         assert build is not None
         config, weights = self._build_inputs(manifest.name, build)
         classifier = None
         if build.fit is not None and variant.head == "pooled-classification":
-            classifier = self._fitted(manifest, build, build.fit)
+            classifier = self._fitted(manifest, build, build.fit, record)
         build_bert(
             config,
             weights,
@@ -446,12 +448,11 @@ class ModelStore:
             classifier=classifier,
         )
 
-    def _fitted(self, manifest: Manifest, build: Build, fit: Fit) -> Path:
+    def _fitted(self, manifest: Manifest, build: Build, fit: Fit, record: Record) -> Path:
         """The file of the classifier, fitted if it is not there; for the holder of the lock."""
         from wasinn_models.bert.fitted import fit_classifier
 
-        record, name = self.record(manifest.name), _FITTED
-        path = self.folder(manifest.name) / name
+        name, path = _FITTED, self.folder(manifest.name) / _FITTED
         key = _key(manifest, build, [])
         if not self._is_built(manifest.name, name, key, record):
             config, weights = self._build_inputs(manifest.name, build)
