@@ -15,6 +15,7 @@ from wasinn_host.evaluate.host_side import GraphFiles, HostSide, find_graph
 from wasinn_host.evaluate.local import Worker, compute
 from wasinn_host.evaluate.outcome import Finished, finished, schema_of
 from wasinn_host.evaluate.plan import Batch, Window, batches, windows
+from wasinn_host.evaluate.report import write_report
 from wasinn_host.evaluate.results import summary
 from wasinn_host.evaluate.store import RunDirectory
 from wasinn_host.evaluate.tasks import Task, make_task, read_rows
@@ -46,7 +47,7 @@ class Progress(NamedTuple):
 def evaluate(
     evaluation: Evaluation, progress: Callable[[Progress], None] | None = None
 ) -> dict[str, Any]:
-    """Evaluates, and leaves ``results.json`` and ``rows.parquet``.
+    """Evaluates, and leaves ``report.html``, ``results.json`` and ``rows.parquet``.
 
     Args:
         evaluation: what.
@@ -100,6 +101,7 @@ def evaluate(
         store.write_rows()
         results = summary(evaluation, task, store, described)
         store.finish(results)
+        write_report(store.path)
         return results
     finally:
         store.close()

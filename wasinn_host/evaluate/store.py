@@ -4,6 +4,7 @@
     parts/            one Arrow file for each window of rows, written whole or not at all
     rows.parquet      all rows in the data's order, once every one is there
     results.json      metrics, counts, environment
+    report.html       the same, to look at
 
 A part says which of its window's batches it has, so a run that goes on computes the others only.
 """

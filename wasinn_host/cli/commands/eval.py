@@ -38,7 +38,7 @@ def eval() -> None:
 
 @eval.command(
     cls=Command,
-    help="Evaluate: GUEST makes tensors and answers. Leaves results.json and "
+    help="Evaluate: GUEST makes tensors and answers. Leaves report.html, results.json and "
     "rows.parquet in the output directory. What is finished is kept, whatever ends the run; "
     "--resume goes on from there.",
 )
@@ -126,6 +126,21 @@ def check(guest: str, args: tuple[str, ...], graph: str, texts: int, assets: str
         why = f": {safe(finding.why)}" if finding.why else ""
         put(f"{colour(word.ljust(6), name)}  {finding.rule}{why}\n")
     return status.NOT_READY if failed else 0
+
+
+@eval.command(
+    cls=Command,
+    help="Write report.html of an evaluation that ended: figures, tables, the rows that are "
+    "furthest off. `wasinn eval run` has written one already.",
+    examples=("wasinn eval report results/float32",),
+)
+@click.argument("directory", metavar="DIR")
+def report(directory: str) -> int:
+    """Writes a report; says where."""
+    from wasinn_host.evaluate.report import write_report
+
+    put(f"{safe(str(write_report(directory)))}\n")
+    return 0
 
 
 @eval.command(
