@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,17 @@ def test_each_row_is_there_once_in_order_with_the_models_answer(evaluation: Make
     assert seen[-1].rows == 500
     assert seen[-1].value == pytest.approx(right)
     assert sum(point["rows"] for point in results["throughput"]) == 500
+
+
+def test_every_key_of_the_results_is_documented(evaluation: Make) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    table = page[page.index("| key | what it is |") :].split("\n\n")[0]
+    keys = {
+        key for line in table.splitlines() for key in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    results = evaluate(evaluation())
+    assert set(results) <= keys
+    assert keys - set(results) == {"types", "queries", "documents"}
 
 
 def test_workers_do_not_change_what_comes_out(evaluation: Make, tmp_path: Path) -> None:
