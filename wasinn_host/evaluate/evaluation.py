@@ -22,7 +22,8 @@ class Evaluation:
         guest: the module's path.
         graph: the model: a name of the catalogue, such as ``sentiment`` or ``sentiment:int8``, or
             ``ENCODING:TARGET:PATH``.
-        data: a file's path, a name of ``wasinn datasets``, or ``-`` for standard input.
+        data: a file's path, a name of ``wasinn datasets``, a directory of Hugging Face's
+            ``datasets``, ``hf:NAME``, or ``-`` for standard input.
         task: one of ``tasks.task_names()``.
         output: the directory of the results; made, and refused if it holds those of another run.
         format: of the data, where its name does not tell.

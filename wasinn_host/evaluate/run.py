@@ -87,7 +87,10 @@ def evaluate(
     }
     hashes = {name: what["sha256"] for name, what in described.items()}
     if evaluation.resume and hashes["data"] is None:
-        raise DataError("standard input can not be read again: --resume needs a file")
+        raise DataError(
+            f"{evaluation.data}: may be another the next time: --resume needs a file, or a data "
+            "set of the hub with its commit, hf:NAME@COMMIT"
+        )
     settings = evaluation.fingerprint(hashes)
     store = RunDirectory(evaluation.output, settings, schema_of(task), evaluation.resume)
     try:

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from wasinn_host.evaluate.data.datasets import (
+    HUB,
+    is_saved,
+    read_hub,
+    read_saved,
+    sha256_of_hub,
+    sha256_of_saved,
+)
 from wasinn_host.evaluate.data.delimited import read_delimited
 from wasinn_host.evaluate.data.errors import DataError
 from wasinn_host.evaluate.data.lines import read_lines
@@ -36,6 +44,10 @@ _ENDINGS: Final = {
     ".parquet": "parquet",
 }
 FORMATS: Final = (*_TEXT_READERS, "parquet")
+_WITH_SPLITS: Final[Mapping[str, Callable[[str, str | None], Iterator[Mapping[str, Any]]]]] = {
+    "datasets": read_saved,
+    "hub": read_hub,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +55,9 @@ class Data:
     """A data set, and which of its rows are meant.
 
     Attributes:
-        source: a file's path, or ``-`` for standard input.
-        format: one of `FORMATS`.
-        split: only rows whose column ``split`` says this; None for all.
+        source: a file's path, ``-`` for standard input, or what ``data.datasets`` reads.
+        format: one of `FORMATS`; ``datasets`` and ``hub`` for what ``data.datasets`` reads.
+        split: only rows whose column ``split`` says this, or of that split; None for all.
         sample: this many rows, chosen by ``seed``; None for all.
         seed: of the sample.
         limit: no more than the first so many.
@@ -77,16 +89,21 @@ class Data:
         return itertools.islice(numbered, self.limit)
 
     def sha256(self) -> str | None:
-        """Of the file; None of standard input.
+        """Of the file or directory; None of what can be another the next time.
 
         Raises:
             OSError: the file can not be read.
         """
         if self.source == STANDARD_INPUT:
             return None
-        return sha256_of(self.source)
+        if self.format == "hub":
+            return sha256_of_hub(self.source)
+        return sha256_of_saved(self.source) if self.format == "datasets" else sha256_of(self.source)
 
     def _of_split(self) -> Iterator[Mapping[str, Any]]:
+        if self.format in _WITH_SPLITS:
+            yield from _WITH_SPLITS[self.format](self.source, self.split)
+            return
         if self.split is None:
             yield from self._all()
             return
@@ -133,14 +150,14 @@ class Data:
 
 
 def find_data(name: str) -> str:
-    """The path of data that are a file, standard input, or a name of ``wasinn datasets``, which is
-    fetched if need be.
+    """What data are read from: a path, ``-``, ``hf:NAME``, or for a name of ``wasinn datasets``
+    its file, which is fetched if need be.
 
     Raises:
         DataError: it is none of them.
         ModelError: the data set can not be had.
     """
-    if name == STANDARD_INPUT or Path(name).exists():
+    if name == STANDARD_INPUT or name.startswith(HUB) or Path(name).exists():
         return name
     from wasinn_models.data.store import dataset_store
 
@@ -164,14 +181,18 @@ def open_data(
     """The data under a name.
 
     Args:
-        source: a path, or ``-``.
-        format: one of `FORMATS`; None to tell by the path's ending.
+        source: a path, ``-``, or ``hf:NAME``.
+        format: one of `FORMATS`; None to tell by the path's ending or the directory's files.
         split, sample, seed, limit, shard: see `Data`.
 
     Raises:
         DataError: there is no such file, or its format is not known.
     """
-    if format is None:
+    if source.startswith(HUB):
+        format = "hub"
+    elif Path(source).is_dir() and is_saved(Path(source)):
+        format = "datasets"
+    elif format is None:
         format = _ENDINGS.get(Path(source).suffix.lower())
         if source == STANDARD_INPUT:
             format = "jsonl"
@@ -182,7 +203,8 @@ def open_data(
             )
     elif format not in FORMATS:
         raise DataError(f"unknown format {format!r}; there is: {', '.join(FORMATS)}")
-    if source != STANDARD_INPUT and not Path(source).is_file():
+    has_file = source != STANDARD_INPUT and format not in _WITH_SPLITS
+    if has_file and not Path(source).is_file():
         raise DataError(f"{source}: no such file")
     if format == "parquet" and source == STANDARD_INPUT:
         raise DataError("Parquet can not be read from standard input; give a file")
