@@ -154,6 +154,13 @@ def _nn_rounds(_request: Request) -> Result:
     return nn_rounds_table()
 
 
+def _evaluation(request: Request) -> Result:
+    from benchmarks.evaluation import evaluation_table
+
+    say("evaluation")
+    return evaluation_table(request.rounds)
+
+
 TABLES: tuple[TableOf, ...] = (
     TableOf("kernels", "llvm-jit and aot against native code, wasmtime, WAMR.", _kernels, True),
     TableOf("modes", "Every mode and every peer over native code.", _modes, True),
@@ -170,4 +177,5 @@ TABLES: tuple[TableOf, ...] = (
     TableOf("nn-calls", "WASI-NN's own cost, without and with isolation.", _nn_calls),
     TableOf("nn-batching", "Many guests on one graph, without and with batching.", _nn_batching),
     TableOf("nn-rounds", "Memory after 10,000 rounds of load, compute, unload.", _nn_rounds),
+    TableOf("evaluation", "`wasinn eval` against pipelines in plain Python.", _evaluation),
 )
