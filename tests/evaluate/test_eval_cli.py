@@ -119,3 +119,23 @@ def test_check(bag: Path) -> None:
     done = run([*WASINN, "eval", "check", str(GUEST), "--graph", f"onnx:cpu:{bag}"])
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 8
+
+
+def test_a_full_disk_keeps_what_is_finished(bag: Path, reviews: Path, tmp_path: Path) -> None:
+    """Files that may not grow fail as they do on a full disk, in the same places."""
+    command = words(bag, reviews, tmp_path / "out", "--window", "100")
+    limited = run(["sh", "-c", 'ulimit -f 40; exec "$@"', "sh", *command])
+    assert limited.returncode == 125
+    assert "File too large" in limited.stderr
+    assert "rows.parquet" in limited.stderr or "results.json" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert not (tmp_path / "out" / "results.json").exists()
+    kept = sorted((tmp_path / "out" / "parts").glob("*.arrow"))
+    assert len(kept) == 5
+    assert not list((tmp_path / "out").rglob(".*.*"))  # no half-written file
+    done = run([*command, "--resume"])
+    assert done.returncode == 0, done.stderr
+    whole = run(words(bag, reviews, tmp_path / "whole", "--window", "100"))
+    assert whole.returncode == 0
+    rows = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "whole")]
+    assert rows[0] == rows[1]
