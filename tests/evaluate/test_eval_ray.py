@@ -57,7 +57,9 @@ def test_the_same_rows_as_here_though_an_actor_is_killed(evaluation: Make, tmp_p
     asked = {"data": data, "window_rows": 256}
     results = evaluate(evaluation(**asked, engine="ray", workers=2), kill)
     assert killed
-    evaluate(evaluation(**asked, output=str(tmp_path / "here")))
+    here = evaluate(evaluation(**asked, output=str(tmp_path / "here")))
+    assert results["graph"] == here["graph"]
+    assert "onnx" in results["graph"]["backend"]
     assert (results["rows"]["evaluated"], results["rows"]["failed"]) == (20_000, 0)
     one, other = rows_bytes(tmp_path, "out", "here")
     assert one == other

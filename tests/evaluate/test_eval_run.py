@@ -179,3 +179,25 @@ def test_a_rebuilt_guest_answers_the_same(evaluation: Make, tmp_path: Path) -> N
     evaluate(evaluation(output=str(tmp_path / "rebuilt"), guest=str(fresh)))
     one, other = rows_bytes(tmp_path, "prebuilt", "rebuilt")
     assert one == other
+
+
+def test_texts_that_broke_other_tokenizers(evaluation: Make, tmp_path: Path) -> None:
+    """Long words, words without end, what is invisible, and what is no letter at all."""
+    texts = [
+        "a" * 1_000_000,
+        "aa " * 300_000,
+        "good " * 3 + "a" * 500_000 + " good",
+        "\u0301" * 200_000,
+        "\u200b\u202e\u2066" * 100_000 + "good",
+        "\u4e00" * 300_000,
+        "\U0001f600" * 200_000,
+        "!" * 500_000,
+        "\x00" * 1000 + "good",
+        "\ufdfa" * 100_000,
+        "",
+    ]
+    data = write_rows(tmp_path / "data.jsonl", [{"text": text, "label": 1} for text in texts])
+    results = evaluate(evaluation(data=str(data), row_timeout_s=10.0))
+    assert results["rows"]["failed"] == 0, results["failures"]
+    assert results["rows"]["evaluated"] == len(texts)
+    assert results["duration_s"] < 60

@@ -88,6 +88,7 @@ def _total(evaluation: Evaluation) -> int | None:
     if evaluation.split is not None or evaluation.data == "-" or evaluation.shard is not None:
         return evaluation.limit
     count: int | None = None
+    # A directory, or a name, is looked at by those who read it.
     with contextlib.suppress(OSError), open(evaluation.data, "rb") as file:
         if not evaluation.data.endswith(".parquet"):
             count = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))

@@ -40,8 +40,9 @@ def compute_on_ray(
     data: Data,
     graph: GraphFiles,
     done: Mapping[int, frozenset[int]],
-) -> Iterator[Finished]:
-    """Has actors compute what is not done yet; gives batches in whatever order they are done.
+) -> Iterator[tuple[Finished, dict[str, str]]]:
+    """Has actors compute what is not done yet; gives batches in whatever order they are done, and
+    of each the backend and device of the actor.
 
     Args:
         evaluation: what.
@@ -71,7 +72,9 @@ def compute_on_ray(
     )
     try:
         for row in dataset.iter_rows():
-            yield from pickle.loads(row["finished"])
+            batches_of_window, where = pickle.loads(row["finished"])
+            for done_now in batches_of_window:
+                yield done_now, where
     except ray.exceptions.RayError as error:
         raise _ours(error) from error
 
@@ -136,14 +139,15 @@ class _Actor:
         self._task = task
         self._graph = graph
         self._worker: Worker | None = None
+        self._where: dict[str, str] = {}
 
     def __call__(self, table: Any) -> Any:
         import pyarrow
 
-        found = [
-            pickle.dumps(list(self._compute(*pickle.loads(packed))))
-            for packed in table["window"].to_pylist()
-        ]
+        found = []
+        for packed in table["window"].to_pylist():
+            computed = list(self._compute(*pickle.loads(packed)))
+            found.append(pickle.dumps((computed, self._where)))
         return pyarrow.table({"finished": found})
 
     def _compute(
@@ -153,6 +157,7 @@ class _Actor:
             side = HostSide(self._evaluation, self._graph, given)
             stop = threading.Event()
             self._worker = Worker(side.start, self._evaluation.row_timeout_s, stop)
+            self._where = side.where()
         for batch in batches(window, self._evaluation.batch_rows):
             if batch.place not in done:
                 yield finished(self._task, self._worker.compute(batch))

@@ -144,13 +144,14 @@ class _Run:
         from wasinn_host.evaluate.cluster import compute_on_ray
 
         self._rows = sum(record[1] for record in self._store.records)
-        for done in compute_on_ray(
+        where = {"backend": "", "device": ""}  # if all is there already
+        for done, where in compute_on_ray(  # noqa: B007  # the last one is told
             self._evaluation, self._task, self._data, self._graph, self._store.all_done
         ):
             self._keep(done)
         if not self._store.records:
             raise DataError(f"{self._data.source}: no rows")
-        return {"backend": "", "device": ""}
+        return where
 
     def _here(self) -> dict[str, str]:
         stream = windows(read_rows(self._data, self._task), self._evaluation.window_rows)
