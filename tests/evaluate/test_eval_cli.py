@@ -139,3 +139,18 @@ def test_a_full_disk_keeps_what_is_finished(bag: Path, reviews: Path, tmp_path: 
     assert whole.returncode == 0
     rows = [(tmp_path / name / "rows.parquet").read_bytes() for name in ("out", "whole")]
     assert rows[0] == rows[1]
+
+
+def test_several_graphs_make_a_table(bag: Path, reviews: Path, tmp_path: Path) -> None:
+    command = words(bag, reviews, tmp_path / "out", "--graph", f"again=onnx:cpu:{bag}")
+    done = run(command)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == [
+        *("accuracy", "mcc", "precision", "failed", "rows/s", "memory", "MB", "size", "MB")
+    ]
+    assert [line.split()[0] for line in lines[1:3]] == ["bag.onnx", "again"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"bag.onnx", "again"}
+    done = run([*command, "--graph", f"again=onnx:cpu:{bag}"])
+    assert done.returncode == 125
+    assert "expected a name of its own, NAME=MODEL" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.evaluate.conftest import Enough, Make, rows_bytes, stop_after
 from tests.evaluate.strange_guests import reactor
 from wasinn_host.evaluate import evaluate
 from wasinn_host.evaluate.data import DataError
-from wasinn_host.evaluate.run import Progress, TooManyFailures
+from wasinn_host.evaluate.run import Progress, TooManyFailures, evaluate_graphs
 from wasinn_host.evaluate.tasks import TaskError
 from wasinn_runtime.errors import UsageError
 
@@ -201,3 +202,56 @@ def test_texts_that_broke_other_tokenizers(evaluation: Make, tmp_path: Path) -> 
     assert results["rows"]["failed"] == 0, results["failures"]
     assert results["rows"]["evaluated"] == len(texts)
     assert results["duration_s"] < 60
+
+
+def test_several_graphs_on_rows_that_are_read_once(
+    evaluation: Make, tmp_path: Path, bag: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    other = tmp_path / "more" / "other.onnx"
+    other.write_bytes(bag.read_bytes())
+    (tmp_path / "more" / "vocab.txt").write_bytes((bag.parent / "vocab.txt").read_bytes())
+    data = tmp_path / "pipe.jsonl"
+    write_rows(data, make_rows(500))
+    several = [
+        evaluation(
+            data=str(data), output=str(tmp_path / name), graph=f"onnx:cpu:{path}", workers=workers
+        )
+        for name, path, workers in (("a", bag, 1), ("b", other, 2))
+    ]
+    seen: list[Progress] = []
+    found = evaluate_graphs(several, seen.append)
+    assert seen[-1].rows == 1000
+    alone = evaluate(evaluation(data=str(data), output=str(tmp_path / "alone")))
+    one, two, three = rows_bytes(tmp_path, "a", "b", "alone")
+    assert one == two == three
+    for results in found:
+        assert results["metrics"] == alone["metrics"]
+        assert results["graph"]["memory_bytes"] >= 0
+        assert (tmp_path / "a" / "report.html").exists()
+    # What is finished is not computed again.
+    seen.clear()
+    again = [dataclasses.replace(each, resume=True) for each in several]
+    assert evaluate_graphs(again, seen.append) == found
+    assert not seen
+
+
+def test_several_graphs_go_on_where_they_ended(evaluation: Make, tmp_path: Path) -> None:
+    several = [evaluation(output=str(tmp_path / name)) for name in ("a", "b")]
+    with pytest.raises(Enough):
+        evaluate_graphs(several, stop_after(400))
+    evaluate_graphs([dataclasses.replace(each, resume=True) for each in several])
+    evaluate(evaluation(output=str(tmp_path / "alone")))
+    one, two, three = rows_bytes(tmp_path, "a", "b", "alone")
+    assert one == two == three
+
+
+def test_several_graphs_that_do_not_go_together(evaluation: Make, tmp_path: Path) -> None:
+    first = evaluation(output=str(tmp_path / "a"))
+    with pytest.raises(UsageError, match="with the same limit, got"):
+        evaluate_graphs([first, evaluation(output=str(tmp_path / "b"), limit=3)])
+    with pytest.raises(UsageError, match="expected an output for each"):
+        evaluate_graphs([first, first])
+    both = [evaluation(output=str(tmp_path / name), engine="ray") for name in "ab"]
+    with pytest.raises(UsageError, match="on this machine only"):
+        evaluate_graphs(both)

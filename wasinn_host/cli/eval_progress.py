@@ -20,8 +20,13 @@ _LINE_EVERY_S = 10.0
 
 
 @contextlib.contextmanager
-def shown(evaluation: Evaluation) -> Iterator[Callable[[Progress], None]]:
-    """Shows what is reported while the context is open."""
+def shown(evaluation: Evaluation, times: int = 1) -> Iterator[Callable[[Progress], None]]:
+    """Shows what is reported while the context is open.
+
+    Args:
+        evaluation: whose rows are counted.
+        times: how often each is evaluated.
+    """
     if sys.stderr is None or not sys.stderr.isatty():
         yield _lines()
         return
@@ -29,7 +34,8 @@ def shown(evaluation: Evaluation) -> Iterator[Callable[[Progress], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    total = _total(evaluation)
+    rows = _total(evaluation)
+    total = None if rows is None else rows * times
     bar = Bar(
         TextColumn("{task.description}", markup=False),
         BarColumn(),

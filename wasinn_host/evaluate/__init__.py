@@ -15,12 +15,20 @@ host, through WASI-NN. What a guest must export is in ``guests``, what a task re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wasinn_host.evaluate.compare import compare_runs
     from wasinn_host.evaluate.evaluation import Evaluation
-    from wasinn_host.evaluate.run import evaluate
+    from wasinn_host.evaluate.report import write_report
+    from wasinn_host.evaluate.run import evaluate, evaluate_graphs
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "compare_runs", "evaluate", "evaluate_graphs", "write_report"]
 
-_WHERE = {"Evaluation": "wasinn_host.evaluate.evaluation", "evaluate": "wasinn_host.evaluate.run"}
+_WHERE = {
+    "Evaluation": "wasinn_host.evaluate.evaluation",
+    "compare_runs": "wasinn_host.evaluate.compare",
+    "evaluate": "wasinn_host.evaluate.run",
+    "evaluate_graphs": "wasinn_host.evaluate.run",
+    "write_report": "wasinn_host.evaluate.report",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -108,7 +108,7 @@ def compute(
     Args:
         batches: taken as workers become free, two ahead of each.
         workers: each gets a thread.
-        stop: once set, no further batch is begun.
+        stop: once set, no further batch is begun; is set when the caller takes no more.
 
     Raises:
         GuestBroke: no guest starts.
@@ -144,7 +144,7 @@ def compute(
                 if found is not None:
                     yield found
         finally:
-            stop.set()
             if running:  # whoever takes what is done takes no more
+                stop.set()
                 for worker in workers:
                     worker.cancel()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +48,12 @@ def eval() -> None:
 @click.argument("args", metavar="[ARGS...]", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--graph",
+    "graphs",
     required=True,
-    metavar="MODEL",
-    help="NAME[:VARIANT] of `wasinn models`, or ENCODING:TARGET:PATH.",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="NAME[:VARIANT] of `wasinn models`, or ENCODING:TARGET:PATH. Given more than once, each "
+    "is evaluated on the same rows, into a directory NAME in the output directory.",
 )
 @click.option(
     "--data",
@@ -88,15 +93,27 @@ def eval() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print results.json instead of a table.")
 def run(**given: Any) -> int:
     """Evaluates."""
-    from wasinn_host.evaluate.run import evaluate
+    from wasinn_host.evaluate.run import evaluate, evaluate_graphs
 
-    as_json = given.pop("as_json")
-    evaluation = _evaluation(given)
+    as_json, graphs = given.pop("as_json"), given.pop("graphs")
+    named = _named(graphs)
+    if len(named) > 1:
+        evaluation = _evaluation({**given, "graph": graphs[0]})
+        several = [
+            dataclasses.replace(evaluation, graph=graph, output=str(Path(given["output"], name)))
+            for name, graph in named.items()
+        ]
+        with shown(evaluation, len(several)) as progress:
+            found = evaluate_graphs(several, progress)
+        if as_json:
+            put(json.dumps(dict(zip(named, found, strict=True)), indent=2) + "\n")
+        else:
+            put(safe(_graphs_table(named, found, Path(given["output"]))))
+        return 0
+    evaluation = _evaluation({**given, "graph": next(iter(named.values()))})
     with shown(evaluation) as progress:
         results = evaluate(evaluation, progress)
     if as_json:
-        import json
-
         put(json.dumps(results, indent=2) + "\n")
         return 0
     put(safe(_table(results, Path(evaluation.output))))
@@ -159,8 +176,6 @@ def compare(first: str, second: str, seed: int, as_json: bool) -> int:
 
     found = compare_runs(first, second, seed=seed)
     if as_json:
-        import json
-
         put(json.dumps(found, indent=2) + "\n")
         return 0
     put(_differences(found))
@@ -221,6 +236,41 @@ def _evaluation(given: Mapping[str, Any]) -> Evaluation:
         "shard": _shard(given["shard"]),
     }
     return Evaluation(**{k: v for k, v in {**given, **read}.items() if v is not None})
+
+
+def _named(graphs: Sequence[str]) -> dict[str, str]:
+    """Graphs by the names of their directories: ``NAME=MODEL``, or the model's own."""
+    named: dict[str, str] = {}
+    for graph in graphs:
+        name, equals, model = graph.partition("=")
+        if not equals or ":" in name or "/" in name:  # of a path
+            name, model = graph.rpartition("/")[2].replace(":", "-"), graph
+        if not name or name in (".", "..") or "/" in name or name in named:
+            raise UsageError(f"--graph {graph!r}: expected a name of its own, NAME=MODEL")
+        named[name] = model
+    return named
+
+
+def _graphs_table(
+    named: Mapping[str, str], found: Sequence[Mapping[str, Any]], output: Path
+) -> str:
+    """A line for each model: its first metrics, speed, memory and size."""
+    metrics = list(found[0]["metrics"])[:3]
+    heads = [*metrics, "failed", "rows/s", "memory MB", "size MB"]
+    width = max(map(len, named))
+    lines = [f"{'':{width}}  " + "  ".join(f"{head:>9}" for head in heads)]
+    for name, results in zip(named, found, strict=True):
+        values = [results["metrics"].get(metric, {}).get("value") for metric in metrics]
+        cells = ["none" if value is None else f"{value:.4f}" for value in values]
+        cells.append(str(results["rows"]["failed"]))
+        cells.append(f"{results['rows_per_s'] or 0:.1f}")
+        cells += [f"{results['graph'][key] / 1e6:.1f}" for key in ("memory_bytes", "bytes")]
+        shown_cells = (
+            f"{cell:>{max(9, len(head))}}" for cell, head in zip(cells, heads, strict=True)
+        )
+        lines.append(f"{name:{width}}  " + "  ".join(shown_cells))
+    lines.append(f"results: {output}{os.sep}")
+    return "\n".join(lines) + "\n"
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
