@@ -38,7 +38,8 @@ const char *wordpiece_open(wordpiece_vocab *vocab, const char *text, size_t leng
 
 void wordpiece_close(wordpiece_vocab *vocab);
 
-/* A token, and the bytes of the text that it came from. */
+/* A token, and the bytes of the text that it came from.  Where canonical order moves a combining
+   character that is kept (rare ones, such as tone marks of Hangul), they may be its neighbour's. */
 typedef struct {
   uint32_t id, start, end;
 } wordpiece_token;
