@@ -33,7 +33,7 @@ def refused(ran: Ran, *parts: str) -> None:
         (["run", "--dir", "x"], ["no WebAssembly file"]),
         (["run", ""], ["name is empty"]),
         (["inspekt"], ["'inspekt' is neither a command nor a file", "did you mean inspect?"]),
-        (["inspekt"], ["commands: run, compile, inspect, backends, eval, models, datasets, doctor"]),
+        (["inspekt"], ["commands: run, compile, inspect, backends, eval, models, datasets, "]),
         (["run", "--evn", "A=1", HELLO], ["unknown option '--evn'", "did you mean --env?"]),
         (["run", "--evn", "A=1", HELLO], ["there is: --mode, --validate, --dir"]),
         (["run", "--validate=egaer", HELLO], ["unknown value of --validate", "mean eager?"]),

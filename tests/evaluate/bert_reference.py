@@ -1,4 +1,4 @@
-"""Small BERT models with a vocabulary, Hugging Face's tokenizer for it, and guests that are asked."""
+"""Small BERT models with a vocabulary, Hugging Face's tokenizer, and guests that are asked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_vocabulary(folder: Path) -> Path:
     return folder
 
 
-def tokenizer_of(folder: Path, *, cased: bool = False) -> BertWordPieceTokenizer:
+def tokenizer_of(folder: Path, *, cased: bool = False) -> Any:
     """Hugging Face's tokenizer of a vocabulary, without cutting and padding."""
     return BertWordPieceTokenizer.from_file(str(folder / "vocab.txt"), lowercase=not cased)
 
