@@ -1,4 +1,4 @@
-"""Small BERT models with a vocabulary, Hugging Face's tokenizer, and guests that are asked."""
+"""Small BERT models, Hugging Face's tokenizer of their vocabulary, and guests that are asked."""
 
 from __future__ import annotations
 
