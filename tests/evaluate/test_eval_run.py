@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from examples import build
 from tests.evaluate.bag_of_words import logits, make_rows, write_rows
 from tests.evaluate.conftest import Enough, Make, rows_bytes, stop_after
 from tests.evaluate.strange_guests import reactor
@@ -170,16 +169,6 @@ def test_failures_are_counted_and_may_end_the_run(evaluation: Make, tmp_path: Pa
     assert results["metrics"] == {}
     with pytest.raises(TooManyFailures, match="rows failed, at most 3 may"):
         evaluate(evaluation(**asked, max_failures=3, output=str(tmp_path / "b")))
-
-
-@pytest.mark.slow
-def test_a_rebuilt_guest_answers_the_same(evaluation: Make, tmp_path: Path) -> None:
-    fresh = tmp_path / "fresh.wasm"
-    build.build(build.GUESTS["text-classification"], fresh)
-    evaluate(evaluation(output=str(tmp_path / "prebuilt")))
-    evaluate(evaluation(output=str(tmp_path / "rebuilt"), guest=str(fresh)))
-    one, other = rows_bytes(tmp_path, "prebuilt", "rebuilt")
-    assert one == other
 
 
 def test_texts_that_broke_other_tokenizers(evaluation: Make, tmp_path: Path) -> None:

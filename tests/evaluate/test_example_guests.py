@@ -44,6 +44,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {head: build_encoder(folder, head, labels) for head, labels in HEADS.items()}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(GUESTS))
+def test_a_rebuilt_guest_answers_the_same(
+    models: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    head, counts = GUESTS[name]
+    fresh = tmp_path / f"{name}.wasm"
+    build.build(build.GUESTS[name], fresh)
+    with asked(name, models[head]) as prebuilt, asked(fresh, models[head]) as rebuilt:
+        for batch in batched([(text, text)[: max(counts)] for text in TEXTS]):
+            one, other = prebuilt(*batch), rebuilt(*batch)
+            for array in ("status", "tokens", "counts", "numbers"):
+                assert np.array_equal(getattr(one, array), getattr(other, array))
+            assert [one.text(row) for row in range(len(one))] == [
+                other.text(row) for row in range(len(other))
+            ]
+
+
 def batched(rows: list[tuple[str, ...]], size: int = 16) -> list[list[tuple[str, ...]]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
