@@ -86,6 +86,7 @@ GUESTS = {
         Guest("rust-files", ("main.rs",), 300_000),
         Guest("semantic-search", ("main.c", "options.c", "encoder.c", *_TOKENIZER), 150_000),
         Guest("text-classification", _ROWS, 150_000, is_reactor=True),
+        Guest("text-classification-rust", ("main.rs",), 300_000, is_reactor=True),
         Guest("text-embedding", (*_ROWS, _VECTORS), 150_000, is_reactor=True),
         Guest("sentence-pairs", (*_ROWS, _VECTORS), 150_000, is_reactor=True),
         Guest("token-classification", _ROWS, 150_000, is_reactor=True),
@@ -148,6 +149,7 @@ def rust_command(guest: Guest, output: Path) -> list[str]:
     return [
         *(str(RUSTC), "--target", rust_target(), "--edition", "2021", "-D", "warnings"),
         *(flag for option in codegen for flag in ("-C", option)),
+        *(["--crate-type", "cdylib"] if guest.is_reactor else []),
         *guest.sources,
         *("-o", str(output)),
     ]

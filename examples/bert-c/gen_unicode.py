@@ -1,7 +1,7 @@
-"""Writes ``unicode_tables.h``: what the BERT normaliser must know about every code point.
+"""Writes ``unicode_tables.h`` and ``.rs``: what BERT's normaliser must know about every code point.
 
-It is a generator that is run by hand (``python gen_unicode.py [--check]``); the guest only sees the
-header it writes.  It is not a general Unicode library: it keeps what BERT needs.
+It is a generator that is run by hand (``python gen_unicode.py [--check]``); guests only see what it
+writes.  It is not a general Unicode library: it keeps what BERT needs.
 
 Which Unicode version
 ---------------------
@@ -31,7 +31,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-OUTPUT = Path(__file__).with_name("unicode_tables.h")
+C_OUTPUT = Path(__file__).resolve().with_name("unicode_tables.h")
+RUST_OUTPUT = C_OUTPUT.parents[1] / "bert-rust" / "unicode_tables.rs"
 
 # The first version has every character that is neither in the LATER lists nor in LOWER_AFTER_14;
 # a version after the last one may bring case pairs that the reference does not know.
@@ -99,6 +100,7 @@ CJK = "3400-4DBF 4E00-9FFF F900-FAFF 20000-2A6DF 2A700-2B81F 2B920-2CEAF 2F800-2
 
 HANGUL_SYLLABLES = range(0xAC00, 0xD7A4)
 BLOCK_BITS = 7
+EXPANSION = 0x80000000
 
 FLAGS = {
     "DROP": 1,  # removed by cleaning
@@ -238,12 +240,34 @@ def _rows(values: Iterable[object]) -> str:
     return textwrap.fill(text, width=98, initial_indent="    ", subsequent_indent="    ")
 
 
-def _array(ctype: str, name: str, values: Sequence[object]) -> str:
-    return f"static const {ctype} {name}[{len(values)}] = {{\n{_rows(values)}\n}};\n"
+@dataclass(frozen=True)
+class Packed:
+    """The tables as both languages hold them.
+
+    Attributes:
+        index: The block of each range of code points.
+        blocks: Different blocks of flags.
+        mapped, targets: Code points with the flag MAPPED, ascending, and what they become: a code
+            point, or EXPANSION | count << 16 | offset into ``pool``.
+        pool: Code points.
+        movable, classes: Code points with the flag MOVABLE, ascending, and their combining classes.
+    """
+
+    index: Sequence[int]
+    blocks: Sequence[Sequence[int]]
+    mapped: Sequence[str]
+    targets: Sequence[str]
+    pool: Sequence[str]
+    movable: Sequence[str]
+    classes: Sequence[int]
 
 
-def header(tables: Tables) -> str:
-    """The text of ``unicode_tables.h``."""
+def pack(tables: Tables) -> Packed:
+    """Makes blocks that are the same one block, and expansions places in a pool.
+
+    Raises:
+        TableError: An assumption of the tokenizers does not hold.
+    """
     size = 1 << BLOCK_BITS
     blocks: dict[tuple[int, ...], int] = {}
     index = [
@@ -251,24 +275,44 @@ def header(tables: Tables) -> str:
         for start in range(0, 0x110000, size)
     ]
     keys = sorted(tables.mapped)
-    # One target is stored as itself; several as EXPANSION | count << 16 | offset.
     targets: list[int] = []
     pool: list[int] = []
     for key in keys:
         kept = tables.mapped[key]
+        # The tokenizer makes room for as many tokens as a text has bytes.
+        if len(kept) > len(chr(key).encode()):
+            raise TableError(f"U+{key:04X} becomes more code points than it has bytes")
         if len(kept) == 1:
             targets.append(kept[0])
         else:
-            targets.append(0x80000000 | len(kept) << 16 | len(pool))
+            targets.append(EXPANSION | len(kept) << 16 | len(pool))
             pool.extend(kept)
-    # The tokenizer makes room for as many tokens as a text has bytes.
-    for key, kept in tables.mapped.items():
-        if len(kept) > len(chr(key).encode()):
-            raise TableError(f"U+{key:04X} becomes more code points than it has bytes")
     if len(blocks) > 256 or len(pool) >= 1 << 16 or max(map(len, tables.mapped.values())) > 4:
         raise TableError("a table outgrew its integer type")
     movable = sorted(tables.movable)
+    return Packed(
+        index=index,
+        blocks=list(blocks),
+        mapped=_hex(keys),
+        targets=_hex(targets),
+        pool=_hex(pool),
+        movable=_hex(movable),
+        classes=[tables.movable[cp] for cp in movable],
+    )
+
+
+def _hex(values: Iterable[int]) -> list[str]:
+    return [f"0x{value:X}" for value in values]
+
+
+def header(packed: Packed) -> str:
+    """The text of ``unicode_tables.h``."""
+
+    def array(ctype: str, name: str, values: Sequence[object]) -> str:
+        return f"static const {ctype} {name}[{len(values)}] = {{\n{_rows(values)}\n}};\n"
+
     flags = "\n".join(f"#define UNICODE_{name} {value}u" for name, value in FLAGS.items())
+    blocks = "\n".join("  {\n" + _rows(block) + "\n  }," for block in packed.blocks)
     return f"""\
 /* Written by gen_unicode.py, which says what these tables are and which Unicode they follow.
    Do not edit: change the script and run it again. */
@@ -281,41 +325,79 @@ def header(tables: Tables) -> str:
 {flags}
 
 /* Flags of code point c: unicode_blocks[unicode_index[c >> BLOCK_BITS]][low BLOCK_BITS bits]. */
-{_array("uint8_t", "unicode_index", index)}
-static const uint8_t unicode_blocks[{len(blocks)}][{size}] = {{
-{chr(10).join("  {" + chr(10) + _rows(block) + chr(10) + "  }," for block in blocks)}
+{array("uint8_t", "unicode_index", packed.index)}
+static const uint8_t unicode_blocks[{len(packed.blocks)}][{1 << BLOCK_BITS}] = {{
+{blocks}
 }};
 
 /* Code points with the flag MAPPED, ascending, and what they become: a code point, or
    UNICODE_EXPANSION | count << 16 | offset into unicode_pool. */
-#define UNICODE_EXPANSION 0x80000000u
-{_array("uint32_t", "unicode_mapped", [f"0x{key:X}" for key in keys])}
-{_array("uint32_t", "unicode_targets", [f"0x{target:X}" for target in targets])}
-{_array("uint32_t", "unicode_pool", [f"0x{cp:X}" for cp in pool])}
+#define UNICODE_EXPANSION 0x{EXPANSION:X}u
+{array("uint32_t", "unicode_mapped", packed.mapped)}
+{array("uint32_t", "unicode_targets", packed.targets)}
+{array("uint32_t", "unicode_pool", packed.pool)}
 /* Code points with the flag MOVABLE, ascending, and their combining classes. */
-{_array("uint32_t", "unicode_movable", [f"0x{cp:X}" for cp in movable])}
-{_array("uint8_t", "unicode_movable_class", [tables.movable[cp] for cp in movable])}
+{array("uint32_t", "unicode_movable", packed.movable)}
+{array("uint8_t", "unicode_movable_class", packed.classes)}
 #endif
 """
 
 
+def rust_module(packed: Packed) -> str:
+    """The text of ``unicode_tables.rs``."""
+
+    def array(kind: str, name: str, values: Sequence[object]) -> str:
+        return f"pub static {name}: [{kind}; {len(values)}] = [\n{_rows(values)}\n];\n"
+
+    flags = "\n".join(f"pub const {name}: u8 = {value};" for name, value in FLAGS.items())
+    size = 1 << BLOCK_BITS
+    blocks = "\n".join("  [\n" + _rows(block) + "\n  ]," for block in packed.blocks)
+    return f"""\
+//! What BERT's normaliser must know about every code point. Written by ../bert-c/gen_unicode.py,
+//! which says what these tables are. Do not edit: change the script and run it again.
+
+pub const BLOCK_BITS: u32 = {BLOCK_BITS};
+{flags}
+
+/// The block of code point c is that of c >> BLOCK_BITS.
+{array("u8", "INDEX", packed.index)}
+/// Flags.
+pub static BLOCKS: [[u8; {size}]; {len(packed.blocks)}] = [
+{blocks}
+];
+
+/// Code points with the flag MAPPED, ascending; and what they become: a code point, or
+/// EXPANSION | count << 16 | offset into POOL.
+{array("u32", "MAPPED_POINTS", packed.mapped)}
+pub const EXPANSION: u32 = 0x{EXPANSION:X};
+{array("u32", "TARGETS", packed.targets)}
+{array("u32", "POOL", packed.pool)}
+/// Code points with the flag MOVABLE, ascending, and their combining classes.
+{array("u32", "MOVABLE_POINTS", packed.movable)}
+{array("u8", "MOVABLE_CLASSES", packed.classes)}"""
+
+
 def main() -> int:
-    """Writes the header, or with ``--check`` only says whether it is up to date."""
-    parser = argparse.ArgumentParser(description="Write unicode_tables.h.")
+    """Writes both files, or with ``--check`` only says whether they are up to date."""
+    parser = argparse.ArgumentParser(description="Write unicode_tables.h and unicode_tables.rs.")
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
     options = parser.parse_args()
     try:
-        text = header(build())
+        packed = pack(build())
     except TableError as error:
         print(f"gen_unicode.py: {error}", file=sys.stderr)
         return 1
-    if not options.check:
-        OUTPUT.write_text(text, encoding="ascii")
-        return 0
-    if OUTPUT.exists() and OUTPUT.read_text(encoding="ascii") == text:
-        return 0
-    print(f"gen_unicode.py: {OUTPUT.name} is out of date; run it without --check", file=sys.stderr)
-    return 1
+    status = 0
+    for output, text in ((C_OUTPUT, header(packed)), (RUST_OUTPUT, rust_module(packed))):
+        if not options.check:
+            output.write_text(text, encoding="ascii")
+        elif not output.exists() or output.read_text(encoding="ascii") != text:
+            status = 1
+            print(
+                f"gen_unicode.py: {output.name} is out of date; run it without --check",
+                file=sys.stderr,
+            )
+    return status
 
 
 if __name__ == "__main__":

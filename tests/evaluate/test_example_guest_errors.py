@@ -17,6 +17,7 @@ from wasinn_host.evaluate import Evaluation, evaluate
 from wasinn_host.evaluate.guests.answers import FAILED, GuestBroke
 
 GUESTS = sorted(name for name, guest in build.GUESTS.items() if guest.is_reactor)
+CLASSIFIERS = ("text-classification", "text-classification-rust")
 TEXTS = {name: 2 if name in ("sentence-pairs", "qa-spans") else 1 for name in GUESTS}
 
 
@@ -131,11 +132,12 @@ def test_outputs_of_other_shapes(folder: Path) -> None:
         ask(("the", "film"))
 
 
-def test_more_tokens_than_the_model_takes(folder: Path) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_more_tokens_than_the_model_takes(folder: Path, name: str) -> None:
     model = build_encoder(folder, "classification", 2)
-    message = r"text-classification: computing rows \[1, 602\]: .*does the model take as many"
+    message = rf"{name}: computing rows \[1, 602\]: .*does the model take as many"
     with (
-        asked("text-classification", model, "--max-tokens", "1000") as ask,
+        asked(name, model, "--max-tokens", "1000") as ask,
         pytest.raises(GuestBroke, match=message),
     ):
         ask(("the " * 600,))
@@ -165,14 +167,21 @@ def test_of_equal_spans_and_labels_the_first_is_taken(folder: Path) -> None:
         assert found.tolist() == [0.0, 0.0, 0.0]
 
 
-def test_special_tokens_in_a_text_are_text_if_it_is_asked_for(folder: Path) -> None:
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_special_tokens_in_a_text_are_text_if_it_is_asked_for(folder: Path, name: str) -> None:
     for args, length in (((), 5), (("--literal",), 9)):
-        with asked("text-classification", folder / "echo.onnx", *args) as ask:
+        with asked(name, folder / "echo.onnx", *args) as ask:
             assert ask(("the [SEP] film",)).tokens.tolist() == [length], args
 
 
+CLASSIFICATION: tuple[str, str, dict[str, object]] = (
+    "classification",
+    "classification",
+    {"text": "good", "label": 1},
+)
 TASKS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "text-classification": ("classification", "classification", {"text": "good", "label": 1}),
+    "text-classification": CLASSIFICATION,
+    "text-classification-rust": CLASSIFICATION,
     "sentence-pairs": (
         "regression",
         "pooled",

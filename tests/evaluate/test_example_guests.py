@@ -30,6 +30,7 @@ WORDS = [text for text in TEXTS if text.split() == text.split(" ")]
 HEADS = {"classification": 3, "token-classification": 5, "question-answering": 0, "pooled": 0}
 GUESTS = {
     "text-classification": ("classification", (1, 2)),
+    "text-classification-rust": ("classification", (1, 2)),
     "sentence-pairs": ("pooled", (2,)),
     "token-classification": ("token-classification", (1,)),
     "qa-spans": ("question-answering", (2,)),
@@ -51,7 +52,12 @@ def test_a_rebuilt_guest_answers_the_same(
 ) -> None:
     head, counts = GUESTS[name]
     fresh = tmp_path / f"{name}.wasm"
-    build.build(build.GUESTS[name], fresh)
+    try:
+        build.build(build.GUESTS[name], fresh)
+    except build.MissingToolError as error:
+        if build.GUESTS[name].is_rust:
+            pytest.skip(str(error))
+        raise
     with asked(name, models[head]) as prebuilt, asked(fresh, models[head]) as rebuilt:
         for batch in batched([(text, text)[: max(counts)] for text in TEXTS]):
             one, other = prebuilt(*batch), rebuilt(*batch)
@@ -86,13 +92,14 @@ def test_the_check_passes(models: dict[str, Path], name: str, texts: int) -> Non
 
 
 @pytest.mark.parametrize("columns", [1, 2])
-def test_text_classification(models: dict[str, Path], columns: int) -> None:
+@pytest.mark.parametrize("name", ["text-classification", "text-classification-rust"])
+def test_text_classification(models: dict[str, Path], name: str, columns: int) -> None:
     model = models["classification"]
     whole, tokenizer = (tokenizer_of(model.parent) for _ in range(2))
     tokenizer.enable_truncation(256, strategy="longest_first")
     rows = [(text, TEXTS[(i * 7 + 3) % len(TEXTS)])[:columns] for i, text in enumerate(TEXTS)]
     statuses: set[int] = set()
-    with asked("text-classification", model) as ask:
+    with asked(name, model) as ask:
         for batch in batched(rows):
             encodings = [tokenizer.encode(*row) for row in batch]
             (expected,) = computed(model, encodings)

@@ -22,7 +22,7 @@ from tests.evaluate.bert_reference import (
 )
 from tests.guests.text_lines import HAND_WRITTEN, generated
 
-SHOW = Path(__file__).with_name("show_tokens.c")
+SHOW = {suffix: Path(__file__).with_name(f"show_tokens.{suffix}") for suffix in ("c", "rs")}
 # Characters of all kinds that the tokenizer tells apart, and some that are in the vocabulary.
 CHARACTERS = st.one_of(
     st.sampled_from(
@@ -56,19 +56,25 @@ def cased(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "cased")
 
 
-@pytest.fixture(scope="module")
-def show_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def show_guest(language: str, folder: Path) -> Path:
     """The guest that shows tokens, compiled with the examples' own commands."""
-    sources = build.GUESTS["text-classification"].sources
-    guest = build.Guest("text-classification", (str(SHOW), *sources[1:]), 150_000, is_reactor=True)
-    output = tmp_path_factory.mktemp("show") / "show.wasm"
-    build.build(guest, output)
+    name = {"c": "text-classification", "rs": "text-classification-rust"}[language]
+    sources = (str(SHOW[language]), *build.GUESTS[name].sources[1:])
+    output = folder / f"show-{language}.wasm"
+    try:
+        build.build(build.Guest(name, sources, 300_000, is_reactor=True), output)
+    except build.MissingToolError as error:
+        if language == "rs":
+            pytest.skip(str(error))
+        raise
     return output
 
 
-@pytest.fixture(scope="module")
-def show(show_guest: Path, folder: Path, cased: bool) -> Iterator[Asked]:
-    with asked(show_guest, folder / "echo.onnx", *["--cased"][: int(cased)]) as it:
+@pytest.fixture(scope="module", params=sorted(SHOW))
+def show(request: pytest.FixtureRequest, folder: Path, cased: bool) -> Iterator[Asked]:
+    with asked(
+        show_guest(request.param, folder), folder / "echo.onnx", *["--cased"][: int(cased)]
+    ) as it:
         yield it
 
 
@@ -106,13 +112,14 @@ def test_ids_and_offsets_of_hard_lines(show: Asked, folder: Path, cased: bool) -
 
 
 @pytest.mark.parametrize("most", [8, 9, 12, 257])
-def test_rows_as_the_model_gets_them(folder: Path, most: int) -> None:
+@pytest.mark.parametrize("name", ["text-classification", "text-classification-rust"])
+def test_rows_as_the_model_gets_them(folder: Path, name: str, most: int) -> None:
     """Ids, mask and types of single texts and pairs, cut as ``longest_first`` cuts them."""
     tokenizer = tokenizer_of(folder)
     tokenizer.enable_truncation(most, strategy="longest_first")
     whole = tokenizer_of(folder)
     pad = whole.token_to_id("[PAD]")
-    with asked("text-classification", folder / "echo.onnx", "--max-tokens", str(most)) as ask:
+    with asked(name, folder / "echo.onnx", "--max-tokens", str(most)) as ask:
 
         def check(rows: list[tuple[str, ...]]) -> None:
             answers = ask(*rows)
@@ -147,7 +154,7 @@ def test_rows_as_the_model_gets_them(folder: Path, most: int) -> None:
 
 @pytest.mark.slow
 def test_tokenizing_is_no_slower_than_hugging_faces(
-    show_guest: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On one thread each. It is many times faster, so a busy machine does no harm."""
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
@@ -161,7 +168,7 @@ def test_tokenizing_is_no_slower_than_hugging_faces(
         work()
         return time.perf_counter() - began
 
-    with asked(show_guest, folder / "echo.onnx", "--quiet") as ask:
+    with asked(show_guest("c", folder), folder / "echo.onnx", "--quiet") as ask:
         for _ in range(20):  # until it is compiled with all optimisations
             ask(*rows)
         ours = min(seconds(lambda: ask(*rows)) for _ in range(5))

@@ -25,6 +25,7 @@ EXPECTED = {
     "qa-spans": (0, "wasinn_eval_rows: [i32 i32] -> [i32]"),
     "sentence-pairs": (0, "1 numbers, 0 characters of text"),
     "text-classification": (0, "2 numbers, 0 characters of text"),
+    "text-classification-rust": (0, "2 numbers, 0 characters of text"),
     "text-embedding": (0, "384 numbers, 0 characters of text"),
     "token-classification": (0, "wasinn_eval_rows: [i32 i32] -> [i32]"),
 }
