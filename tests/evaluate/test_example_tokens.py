@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -150,27 +149,3 @@ def test_rows_as_the_model_gets_them(folder: Path, name: str, most: int) -> None
             rows = [("the " * a, "film " * b) for b in (0, 1, a, most // 2, most - 2, most + 3)]
             check(list(rows))
             check([row[:1] for row in rows])
-
-
-@pytest.mark.slow
-def test_tokenizing_is_no_slower_than_hugging_faces(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On one thread each. It is many times faster, so a busy machine does no harm."""
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    tokenizer = tokenizer_of(folder)
-    corpus = build.EXAMPLES / "semantic-search" / "corpus.txt"
-    lines = corpus.read_text(encoding="utf-8").splitlines() * 60
-    rows = [(line,) for line in lines]
-
-    def seconds(work: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
-
-    with asked(show_guest("c", folder), folder / "echo.onnx", "--quiet") as ask:
-        for _ in range(20):  # until it is compiled with all optimisations
-            ask(*rows)
-        ours = min(seconds(lambda: ask(*rows)) for _ in range(5))
-    theirs = min(seconds(lambda: tokenizer.encode_batch(lines)) for _ in range(5))
-    assert ours < theirs
