@@ -421,8 +421,12 @@ class ModelStore:
             write_rows(variant.reader, raw, folder / names[0])
         else:
             self._build_graph(manifest, variant, folder / names[0], record)
+        self._note_built(manifest.name, names, key, record)
+
+    def _note_built(self, model: str, names: Sequence[str], key: str, record: Record) -> None:
+        """Puts built files on the record."""
         for name in names:
-            path = folder / name
+            path = self.folder(model) / name
             with store_errors(path):
                 record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
         record.save()
@@ -452,9 +456,9 @@ class ModelStore:
         """The file of the classifier, fitted if it is not there; for the holder of the lock."""
         from wasinn_models.bert.fitted import fit_classifier
 
-        name, path = _FITTED, self.folder(manifest.name) / _FITTED
+        path = self.folder(manifest.name) / _FITTED
         key = _key(manifest, build, [])
-        if not self._is_built(manifest.name, name, key, record):
+        if not self._is_built(manifest.name, _FITTED, key, record):
             config, weights = self._build_inputs(manifest.name, build)
             assert isinstance(config, Path)
             assert weights is not None
@@ -462,9 +466,7 @@ class ModelStore:
             files = self.files_folder(manifest.name)
             said = fit_classifier(config, weights, files, fit, path)
             self.notice(f"{manifest.name}: {said}")
-            with store_errors(path):
-                record.files[name] = stored_file(path, sha256_of(path), key, tool_versions())
-            record.save()
+            self._note_built(manifest.name, [_FITTED], key, record)
         return path
 
     def _is_built(self, model: str, name: str, key: str, record: Record) -> bool:

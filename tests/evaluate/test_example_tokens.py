@@ -19,6 +19,7 @@ from tests.evaluate.bert_reference import (
     tokenizer_of,
     write_vocabulary,
 )
+from tests.guests.building import built
 from tests.guests.text_lines import HAND_WRITTEN, generated
 
 SHOW = {suffix: Path(__file__).with_name(f"show_tokens.{suffix}") for suffix in ("c", "rs")}
@@ -59,14 +60,8 @@ def show_guest(language: str, folder: Path) -> Path:
     """The guest that shows tokens, compiled with the examples' own commands."""
     name = {"c": "text-classification", "rs": "text-classification-rust"}[language]
     sources = (str(SHOW[language]), *build.GUESTS[name].sources[1:])
-    output = folder / f"show-{language}.wasm"
-    try:
-        build.build(build.Guest(name, sources, 300_000, is_reactor=True), output)
-    except build.MissingToolError as error:
-        if language == "rs":
-            pytest.skip(str(error))
-        raise
-    return output
+    guest = build.Guest(name, sources, 300_000, is_reactor=True)
+    return built(guest, folder / f"show-{language}.wasm")
 
 
 @pytest.fixture(scope="module", params=sorted(SHOW))

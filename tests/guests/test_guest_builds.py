@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from examples import build
+from tests.guests.building import built
 from tests.guests.runners import EXAMPLES, Outcome, run_wasinn
 from tests.guests.text_lines import HAND_WRITTEN, escaped
 from wasinn_models.store import ResolvedModel
@@ -30,14 +31,7 @@ def wasm_tools(*args: str) -> str:
 def fresh(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A guest built from its source just now; the parameter is its name."""
     guest = build.GUESTS[request.param]
-    output = tmp_path_factory.mktemp("fresh") / guest.prebuilt.name
-    try:
-        build.build(guest, output)
-    except build.MissingToolError as error:
-        if guest.is_rust:
-            pytest.skip(str(error))
-        raise
-    return output
+    return built(guest, tmp_path_factory.mktemp("fresh") / guest.prebuilt.name)
 
 
 @pytest.mark.parametrize("name", GUESTS)

@@ -147,14 +147,17 @@ def test_embedding_head_equals_numpy(tmp_path: Path, config: BertConfig, fused: 
         assert np.abs(found - expected)[kept].max() < 5e-5
 
 
+def from_checkpoint(folder: Path, config: BertConfig, weights: Weights, head: str) -> Path:
+    """A model of weights saved as a task's checkpoint has them: the encoder below ``bert.``."""
+    own = ("classifier.", "qa_outputs.")
+    saved = {k if k.startswith(own) else f"bert.{k}": v for k, v in weights.items()}
+    save_file(saved, folder / "w.safetensors")
+    return build_bert(config, folder / "w.safetensors", folder / "m.onnx", head=head)
+
+
 def test_classification_head_equals_numpy_and_carries_its_labels(tmp_path: Path) -> None:
     weights = weights_of(TINY)
-    save_file(
-        {f"bert.{k}": v for k, v in weights.items() if "classifier" not in k}
-        | {k: v for k, v in weights.items() if "classifier" in k},
-        tmp_path / "w.safetensors",
-    )
-    path = build_bert(TINY, tmp_path / "w.safetensors", tmp_path / "m.onnx", head="classification")
+    path = from_checkpoint(tmp_path, TINY, weights, "classification")
     data = inputs([7, 20, 1])
     states = numpy_bert(TINY, weights, data)
     pooled = np.tanh(states[:, 0] @ weights["pooler.dense.weight"].T + weights["pooler.dense.bias"])
@@ -170,13 +173,7 @@ def test_classification_head_equals_numpy_and_carries_its_labels(tmp_path: Path)
 
 def test_token_classification_head_equals_numpy(tmp_path: Path) -> None:
     weights = weights_of(TINY, "token-classification")
-    save_file(
-        {k if "classifier" in k else f"bert.{k}": v for k, v in weights.items()},
-        tmp_path / "w.safetensors",
-    )
-    path = build_bert(
-        TINY, tmp_path / "w.safetensors", tmp_path / "m.onnx", head="token-classification"
-    )
+    path = from_checkpoint(tmp_path, TINY, weights, "token-classification")
     onnx.checker.check_model(onnx.load(path), full_check=True)
     data = inputs([7, 20, 1])
     states = numpy_bert(TINY, weights, data)
@@ -194,13 +191,7 @@ def test_token_classification_head_equals_numpy(tmp_path: Path) -> None:
 def test_question_answering_head_equals_numpy(tmp_path: Path) -> None:
     config = shaped(labels=())
     weights = weights_of(config, "question-answering")
-    save_file(
-        {k if "qa_outputs" in k else f"bert.{k}": v for k, v in weights.items()},
-        tmp_path / "w.safetensors",
-    )
-    path = build_bert(
-        config, tmp_path / "w.safetensors", tmp_path / "m.onnx", head="question-answering"
-    )
+    path = from_checkpoint(tmp_path, config, weights, "question-answering")
     onnx.checker.check_model(onnx.load(path), full_check=True)
     assert [output.name for output in onnx.load(path).graph.output] == [
         "start_logits",

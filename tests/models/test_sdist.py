@@ -23,7 +23,7 @@ CONTENT = "words\nmôre words\n".encode()
 
 def tar_of(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode=mode) as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=packed, mode=mode) as tar:  # type: ignore[call-overload]  # of fixed modes only
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)

@@ -264,9 +264,10 @@ class _Run:
         self._rows = sum(record[1] for record in self._store.records)
         where = {"backend": "", "device": ""}  # if all is there already
         try:
-            for done, where in compute_on_ray(  # noqa: B007  # the last one is told
+            for done, where_it_was in compute_on_ray(
                 self.evaluation, self.task, self.data, self._graph, self._store.all_done
             ):
+                where = where_it_was
                 self._keep(done)
         finally:
             self._store.flush()

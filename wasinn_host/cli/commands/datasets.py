@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wasinn_host.cli.commands.models import print_checks, print_models
+from wasinn_host.cli.commands.models import print_checks, print_models, with_reports
 from wasinn_host.cli.help import Command, Group
 from wasinn_host.cli.talk import put, say
 
@@ -53,11 +53,7 @@ def list_(as_json: bool) -> int:
 @click.argument("name", metavar="NAME")
 def path(name: str) -> int:
     """Prints a path."""
-    from wasinn_models.rich_progress import progress_bar
-
-    with progress_bar() as progress:
-        store = _store()
-        store.progress = progress
+    with with_reports(_store(), with_progress=True) as store:
         found = store.resolve(name).path
     put(f"{found}\n")
     return 0

@@ -95,28 +95,23 @@ def run(**given: Any) -> int:
     """Evaluates."""
     from wasinn_host.evaluate.run import evaluate, evaluate_graphs
 
-    as_json, graphs = given.pop("as_json"), given.pop("graphs")
-    named = _named(graphs)
+    as_json, named = given.pop("as_json"), _named(given.pop("graphs"))
+    evaluation = _evaluation({**given, "graph": next(iter(named.values()))})
+    output = Path(evaluation.output)
+    document: Mapping[str, Any]
     if len(named) > 1:
-        evaluation = _evaluation({**given, "graph": graphs[0]})
         several = [
-            dataclasses.replace(evaluation, graph=graph, output=str(Path(given["output"], name)))
+            dataclasses.replace(evaluation, graph=graph, output=str(output / name))
             for name, graph in named.items()
         ]
         with shown(evaluation, len(several)) as progress:
-            found = evaluate_graphs(several, progress)
-        if as_json:
-            put(json.dumps(dict(zip(named, found, strict=True)), indent=2) + "\n")
-        else:
-            put(safe(_graphs_table(named, found, Path(given["output"]))))
-        return 0
-    evaluation = _evaluation({**given, "graph": next(iter(named.values()))})
-    with shown(evaluation) as progress:
-        results = evaluate(evaluation, progress)
-    if as_json:
-        put(json.dumps(results, indent=2) + "\n")
-        return 0
-    put(safe(_table(results, Path(evaluation.output))))
+            document = dict(zip(named, evaluate_graphs(several, progress), strict=True))
+        table = _graphs_table(document, output)
+    else:
+        with shown(evaluation) as progress:
+            document = evaluate(evaluation, progress)
+        table = _table(document, output)
+    put(json.dumps(document, indent=2) + "\n" if as_json else safe(table))
     return 0
 
 
@@ -251,15 +246,13 @@ def _named(graphs: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _graphs_table(
-    named: Mapping[str, str], found: Sequence[Mapping[str, Any]], output: Path
-) -> str:
+def _graphs_table(found: Mapping[str, Mapping[str, Any]], output: Path) -> str:
     """A line for each model: its first metrics, speed, memory and size."""
-    metrics = list(found[0]["metrics"])[:3]
+    metrics = list(next(iter(found.values()))["metrics"])[:3]
     heads = [*metrics, "failed", "rows/s", "memory MB", "size MB"]
-    width = max(map(len, named))
+    width = max(map(len, found))
     lines = [f"{'':{width}}  " + "  ".join(f"{head:>9}" for head in heads)]
-    for name, results in zip(named, found, strict=True):
+    for name, results in found.items():
         values = [results["metrics"].get(metric, {}).get("value") for metric in metrics]
         cells = ["none" if value is None else f"{value:.4f}" for value in values]
         cells.append(str(results["rows"]["failed"]))

@@ -17,7 +17,7 @@ from wasinn_host.cli.talk import colour, put, safe, say
 if TYPE_CHECKING:
     from wasinn_models.store import ModelStore
 
-__all__ = ["models", "print_checks", "print_models"]
+__all__ = ["models", "print_checks", "print_models", "with_reports"]
 
 
 @contextlib.contextmanager
@@ -25,13 +25,20 @@ def _store(*, with_progress: bool = False) -> Iterator[ModelStore]:
     """The user's store; with a progress bar on standard error where that is a terminal."""
     from wasinn_models.store import ModelStore
 
+    with with_reports(ModelStore(notice=say), with_progress=with_progress) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def with_reports(store: ModelStore, *, with_progress: bool) -> Iterator[ModelStore]:
+    """A store, of models or data sets, that shows a progress bar if that is asked for."""
     if not with_progress:
-        yield ModelStore(notice=say)
+        yield store
         return
     from wasinn_models.rich_progress import progress_bar
 
-    with progress_bar() as progress:
-        yield ModelStore(progress=progress, notice=say)
+    with progress_bar() as store.progress:
+        yield store
 
 
 @click.group(

@@ -44,9 +44,11 @@ _ENDINGS: Final = {
     ".parquet": "parquet",
 }
 FORMATS: Final = (*_TEXT_READERS, "parquet")
-_WITH_SPLITS: Final[Mapping[str, Callable[[str, str | None], Iterator[Mapping[str, Any]]]]] = {
-    "datasets": read_saved,
-    "hub": read_hub,
+_SplitReader = Callable[[str, str | None], Iterator[Mapping[str, Any]]]
+# Formats that know splits themselves: what reads them, and what they stay the same by.
+_WITH_SPLITS: Final[Mapping[str, tuple[_SplitReader, Callable[[str], str | None]]]] = {
+    "datasets": (read_saved, sha256_of_saved),
+    "hub": (read_hub, sha256_of_hub),
 }
 
 
@@ -96,13 +98,13 @@ class Data:
         """
         if self.source == STANDARD_INPUT:
             return None
-        if self.format == "hub":
-            return sha256_of_hub(self.source)
-        return sha256_of_saved(self.source) if self.format == "datasets" else sha256_of(self.source)
+        _, hashed = _WITH_SPLITS.get(self.format, (None, sha256_of))
+        return hashed(self.source)
 
     def _of_split(self) -> Iterator[Mapping[str, Any]]:
         if self.format in _WITH_SPLITS:
-            yield from _WITH_SPLITS[self.format](self.source, self.split)
+            read, _ = _WITH_SPLITS[self.format]
+            yield from read(self.source, self.split)
             return
         if self.split is None:
             yield from self._all()

@@ -21,7 +21,7 @@ from wasinn_host.evaluate.metrics.result import Bootstrap, Metric
 from wasinn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from wasinn_host.evaluate.metrics.result import Integers
+    from wasinn_host.evaluate.metrics.result import Floats, Integers
 
 __all__ = ["Classification", "checked", "classification_metrics"]
 
@@ -41,11 +41,13 @@ class Classification:
         confusion: int64 [labels, labels], how often each label (line) was predicted as each
             (column); None with more than 1,000 labels.
         calibration: bins of confidence, ascending, the empty ones too.
+        confidence: float64 [rows], the probability of what was predicted.
     """
 
     metrics: dict[str, Metric]
     confusion: Integers | None
     calibration: tuple[Bin, ...]
+    confidence: Floats
 
 
 def classification_metrics(
@@ -85,6 +87,7 @@ def classification_metrics(
         },
         confusion_matrix(actual, predicted, count) if count <= _MOST_IN_MATRIX else None,
         calibration_bins(found, bins),
+        found.confidence,
     )
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from wasinn_host.evaluate.extra import need
 from wasinn_host.evaluate.guests.answers import Answers
-from wasinn_host.evaluate.metrics.calibration import probabilities
 from wasinn_host.evaluate.metrics.classification import classification_metrics
 from wasinn_host.evaluate.metrics.compare import compare_classification
 from wasinn_host.evaluate.metrics.paired import Comparison
@@ -73,11 +72,9 @@ class Classification(Task):
         options = Bootstrap(seed=seed)
         label, prediction, logits = _arrays(columns)
         found = classification_metrics(label, prediction, logits, options=options)
-        confidence = probabilities(label, prediction, logits).confidence
-        worst = worst_rows(
-            columns, np.where(label == prediction, 0.0, confidence), "label", "prediction"
-        )
-        at = {int(row): place for place, row in enumerate(columns["row"].to_numpy())}
+        shown = columns.append_column("confidence", [found.confidence])
+        badness = np.where(label == prediction, 0.0, found.confidence)
+        worst = worst_rows(shown, badness, "label", "prediction", "confidence")
         names = self.labels or tuple(map(str, range(logits.shape[1])))
         return {
             "metrics": metrics_json(found.metrics, options),
@@ -89,7 +86,6 @@ class Classification(Task):
                     **row,
                     "label": names[row["label"]],
                     "prediction": names[row["prediction"]],
-                    "confidence": float(confidence[at[row["row"]]]),
                 }
                 for row in worst
             ],

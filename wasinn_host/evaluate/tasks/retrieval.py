@@ -69,16 +69,13 @@ class Retrieval(Task):
         options = Bootstrap(seed=seed)
         queries, ids, found = _ranked(columns, options)
         off = 1 - np.nan_to_num(found.scores["ndcg@10"], nan=1.0)
-        worst = worst_rows(queries, off, "relevant")
-        place = {row: at for at, row in enumerate(queries["row"].to_pylist())}
-        for row in worst:
-            nearest = found.ranking[place[row["row"]], :_SHOWN].tolist()
-            row["nearest"] = [ids[document] for document in nearest]
+        nearest = [[ids[at] for at in near] for near in found.ranking[:, :_SHOWN].tolist()]
+        shown = queries.append_column("nearest", [nearest])
         return {
             "metrics": metrics_json(found.metrics, options),
             "queries": found.queries,
             "documents": len(ids),
-            "worst": worst,
+            "worst": worst_rows(shown, off, "relevant", "nearest"),
         }
 
     def compare(self, first: Any, second: Any, seed: int) -> Mapping[str, Comparison]:

@@ -82,8 +82,8 @@ class Tokens(Task):
         options = Bootstrap(seed=seed)
         labels, predictions = columns["labels"].to_pylist(), columns["predictions"].to_pylist()
         found = token_metrics(labels, predictions, options=options)
-        counts = entity_counts(labels, predictions)
-        wrong = (counts.tokens - counts.tokens_right).astype(np.float64)
+        rows = zip(labels, predictions, strict=True)
+        wrong = np.array([len(actual) - _right(actual, said) for actual, said in rows])
         return {
             "metrics": metrics_json(found.metrics, options),
             "types": {
@@ -98,11 +98,9 @@ class Tokens(Task):
         return compare_tokens(first["labels"].to_pylist(), *runs, options=Bootstrap(seed=seed))
 
     def running(self, columns: Mapping[str, Any]) -> tuple[str, float, int]:
-        right = count = 0
-        for labels, predictions in zip(columns["labels"], columns["predictions"], strict=True):
-            right += sum(map(str.__eq__, labels, predictions))
-            count += len(labels)
-        return "token_accuracy", float(right), count
+        rows = zip(columns["labels"], columns["predictions"], strict=True)
+        right = sum(_right(actual, said) for actual, said in rows)
+        return "token_accuracy", float(right), sum(map(len, columns["labels"]))
 
     def _text(self, data: Mapping[str, Any], column: str, where: str, number: int) -> str:
         return " ".join(self._words(data, where, number))
@@ -147,6 +145,11 @@ class Tokens(Task):
             f"{where}, row {number}: label {label!r:.60}: expected one of "
             f"{', '.join(self.labels[:20])}, or a number from 0 to {len(self.labels) - 1}"
         )
+
+
+def _right(labels: Sequence[str], predictions: Sequence[str]) -> int:
+    """How many words of a row have their label."""
+    return sum(map(str.__eq__, labels, predictions))
 
 
 def _objects(lists: Sequence[list[str]]) -> Any:
